@@ -1,0 +1,212 @@
+"""The activity `call_model`: look into the journal first, ask once, write what was paid, return what is stored."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.deltas import DeltaListener
+from activities.heartbeat import beating
+from activities.persist import persist
+from activities.providers.base import Factory, Provider
+from activities.retries import delay_before
+from activities.tools.registry import Registry, preview
+from conductor_ai import catalog, ports
+from conductor_ai.contracts.models import ModelReply, ModelRequest, ProposedCall, Stop, Usage
+from conductor_ai.contracts.session import CallRef, ModelInput, ModelOutcome, Tally
+from conductor_ai.contracts.status import CallState
+from conductor_ai.costs import cost_of
+from conductor_ai.digest import text_sha256
+from conductor_ai.errors import Code, Fenced, InvalidRequest, ModelFailure
+from conductor_ai.names import new_id
+from conductor_ai.stores.hot import Hot
+from conductor_ai.stores.model_journal import Answer, Attempt, ModelJournal
+from conductor_ai.stores.transcript import Conversation, StoredCall
+from conductor_ai.text import clean_json, first_line
+
+log = logging.getLogger(__name__)
+
+SAID_CHARACTERS = 200
+RUNNABLE = (Stop.END, Stop.TOOL_CALLS)
+"""Only in these replies are calls complete. A call in a reply that was cut may be half of one."""
+
+
+class ModelActivities:
+    """Calls models for sessions."""
+
+    def __init__(self, journal: ModelJournal, registry: Registry, factories: Mapping[str, Factory], hot: Hot) -> None:
+        self._journal = journal
+        self._registry = registry
+        self._factories = factories
+        self._providers: dict[str, Provider] = {}
+        self._hot = hot
+
+    @activity.defn(name=ports.CALL_MODEL)
+    async def call_model(self, request: ModelInput) -> ModelOutcome:
+        """See `ports.call_model`."""
+        run_id = activity.info().workflow_run_id
+        assert run_id is not None
+        async with beating():
+            try:
+                found = await persist(lambda: self._journal.begin(request.fence, run_id, request.call_no))
+                if isinstance(found, Answer):
+                    return self._outcome(found)
+                return self._outcome(await self._ask(request, run_id, found))
+            except Fenced as error:
+                raise ApplicationError(error.message, type=Code.FENCED, non_retryable=True) from error
+
+    async def close(self) -> None:
+        """Close the providers that were opened."""
+        for provider in self._providers.values():
+            await provider.close()
+
+    async def _ask(self, request: ModelInput, run_id: str, conversation: Conversation) -> Answer:
+        started_at = datetime.now(UTC)
+        asked = ModelRequest(
+            model=request.model,
+            system=conversation.system,
+            turns=conversation.turns,
+            tools=self._registry.specs(conversation.tools),
+            step=request.step,
+        )
+        input_sha = text_sha256(asked.model_dump_json())
+        session_id = request.fence.session_id
+        before = time.monotonic()
+        left_behind = await persist(lambda: self._journal.reusable(session_id, input_sha))
+        if left_behind is not None:
+            reply, calls = left_behind.reply, left_behind.calls
+            attempt = self._attempt(request, "reused", Usage())
+        else:
+            reply, attempt = await self._complete(request, run_id, conversation, asked)
+            calls = self._calls(reply, conversation.tools)
+        latency_ms = int((time.monotonic() - before) * 1000)
+        return await persist(
+            lambda: self._journal.answered(
+                request.fence,
+                run_id,
+                attempt,
+                input_sha=input_sha,
+                reply=reply,
+                calls=calls,
+                started_at=started_at,
+                latency_ms=latency_ms,
+                reused=left_behind is not None,
+            )
+        )
+
+    async def _complete(
+        self, request: ModelInput, run_id: str, conversation: Conversation, asked: ModelRequest
+    ) -> tuple[ModelReply, Attempt]:
+        session_id, number = request.fence.session_id, activity.info().attempt
+        async with AsyncExitStack() as stack:
+            listener = DeltaListener(self._hot, conversation.org_id, session_id, request.call_no, number)
+            stack.push_async_callback(listener.close)
+            try:
+                provider = self._provider(request.model)
+                reply = await provider.complete(asked, listener)
+            except asyncio.CancelledError:
+                await self._paid_if_used(request, run_id, "cancelled", listener.used)
+                raise
+            except ModelFailure as error:
+                raise await self._failed(request, run_id, error, listener.used) from error
+        reply = ModelReply.model_validate(clean_json(reply.model_dump(mode="json")))
+        return reply, self._attempt(request, reply.stop.value, reply.usage)
+
+    def _provider(self, model: str) -> Provider:
+        try:
+            name = catalog.find(model).provider.value
+        except InvalidRequest as error:
+            raise ModelFailure(error.message, code=Code.UNKNOWN_MODEL, retryable=False) from error
+        if name not in self._providers:
+            factory = self._factories.get(name)
+            if factory is None:
+                raise ModelFailure(
+                    f"No provider {name!r} is configured on this worker. Set its API key and restart the worker.",
+                    code=Code.MODEL_AUTHENTICATION,
+                    retryable=False,
+                )
+            self._providers[name] = factory()
+        return self._providers[name]
+
+    async def _failed(self, request: ModelInput, run_id: str, error: ModelFailure, used: Usage) -> ApplicationError:
+        """Store what the failed attempt cost and show when the next one comes, then say so to Temporal."""
+        number = activity.info().attempt
+        attempt = self._attempt(request, error.kind or error.code.value, used)
+        if not error.retryable or number >= request.max_attempts:
+            await persist(lambda: self._journal.paid(request.fence.session_id, run_id, attempt))
+            return ApplicationError(error.message, type=error.code.value, non_retryable=True)
+        delay = timedelta(seconds=delay_before(number + 1, error))
+        next_at = datetime.now(UTC) + delay
+        await persist(
+            lambda: self._journal.retrying(request.fence, run_id, attempt, next_at, error.kind or error.code.value)
+        )
+        return ApplicationError(error.message, type=error.code.value, next_retry_delay=delay)
+
+    async def _paid_if_used(self, request: ModelInput, run_id: str, outcome: str, used: Usage) -> None:
+        if used == Usage():
+            return
+        attempt = self._attempt(request, outcome, used)
+        # The cancel has been delivered; this one write may still take its time, but not for ever.
+        async with asyncio.timeout(5):
+            await self._journal.paid(request.fence.session_id, run_id, attempt)
+
+    def _attempt(self, request: ModelInput, outcome: str, used: Usage) -> Attempt:
+        return Attempt(
+            call_no=request.call_no,
+            step=request.step,
+            attempt=activity.info().attempt,
+            model=request.model,
+            outcome=outcome,
+            usage=used,
+            cost_usd=cost_of(used, catalog.find(request.model)).usd,
+        )
+
+    def _calls(self, reply: ModelReply, enabled: tuple[str, ...]) -> tuple[StoredCall, ...]:
+        """The calls of a reply, validated, with ids of our own."""
+        return tuple(self._call(call, enabled) for call in reply.calls) if reply.stop in RUNNABLE else ()
+
+    def _call(self, proposed: ProposedCall, enabled: tuple[str, ...]) -> StoredCall:
+        checked = self._registry.check(proposed, enabled)
+        return StoredCall(
+            call_id=new_id("call"),
+            provider_id=proposed.provider_id,
+            tool=proposed.tool,
+            arguments=checked.arguments,
+            args_sha=checked.sha256,
+            facts=checked.facts,
+            state=CallState.READY if checked.refused is None else CallState.INVALID,
+            result=checked.refused,
+        )
+
+    def _outcome(self, answer: Answer) -> ModelOutcome:
+        reply = answer.reply
+        return ModelOutcome(
+            stop=reply.stop,
+            calls=tuple(self._ref(call) for call in answer.calls),
+            cut_calls=reply.stop is Stop.MAX_TOKENS and bool(reply.calls),
+            said=first_line(reply.text, SAID_CHARACTERS),
+            tally=Tally(
+                input_tokens=answer.usage.input + answer.usage.cache_read + answer.usage.cache_write,
+                output_tokens=answer.usage.output,
+                cost_usd=answer.cost_usd,
+            ),
+            stop_detail=reply.stop_detail,
+        )
+
+    def _ref(self, call: StoredCall) -> CallRef:
+        refused = call.state is CallState.INVALID and call.result is not None and call.result.error is not None
+        return CallRef(
+            call_id=call.call_id,
+            tool=first_line(call.tool, 64),
+            arguments_sha256=call.args_sha,
+            error=call.result.error.code if refused and call.result and call.result.error else None,
+            facts=call.facts,
+            queue=self._registry.queue(call.tool),
+            timeout_seconds=self._registry.timeout_seconds(call.tool, call.arguments),
+            preview=preview(call.arguments),
+        )

@@ -1,0 +1,64 @@
+"""The activities `record` and `finish`: what is written where no model or tool activity writes."""
+
+import asyncio
+import logging
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.tool import ToolActivities
+from conductor_ai import ports
+from conductor_ai.contracts.session import FinishInput, FinishOutcome, RecordInput, RecordOutcome
+from conductor_ai.contracts.status import Status
+from conductor_ai.errors import Code, ConductorError, Fenced
+from conductor_ai.stores.call_journal import CallJournal
+from conductor_ai.stores.ending import Ending
+from conductor_ai.temporal import Engine
+
+log = logging.getLogger(__name__)
+
+LOOKUP_SECONDS = 3
+
+
+class SnapshotActivities:
+    """Writes changes and the end."""
+
+    def __init__(self, calls: CallJournal, ending: Ending, tools: ToolActivities, engine: Engine) -> None:
+        self._calls = calls
+        self._ending = ending
+        self._tools = tools
+        self._engine = engine
+
+    @activity.defn(name=ports.RECORD)
+    async def record(self, request: RecordInput) -> RecordOutcome:
+        """See `ports.record`."""
+        try:
+            return await self._calls.record(request.fence, _run_id(), request.clock, request.changes)
+        except Fenced as error:
+            raise ApplicationError(error.message, type=Code.FENCED, non_retryable=True) from error
+
+    @activity.defn(name=ports.FINISH)
+    async def finish(self, request: FinishInput) -> FinishOutcome:
+        """See `ports.finish`."""
+        session_id = request.fence.session_id
+        try:
+            outcome, _ = await self._ending.finish(request, _run_id())
+        except Fenced as error:
+            raise ApplicationError(error.message, type=Code.FENCED, non_retryable=True) from error
+        if outcome.status is Status.CANCELLED and not request.cancel_seen:
+            # The workflow can close CANCELED only if Temporal was asked too; whoever set the flag may have died before.
+            await self._engine.cancel(session_id)
+        try:
+            async with asyncio.timeout(LOOKUP_SECONDS):
+                await self._tools.find_out_unknown(session_id)
+        except (ConductorError, TimeoutError) as error:
+            log.info(
+                "calls of %s with unknown outcome are left to the reconciler: %s", session_id, type(error).__name__
+            )
+        return outcome
+
+
+def _run_id() -> str:
+    run_id = activity.info().workflow_run_id
+    assert run_id is not None
+    return run_id

@@ -1,0 +1,143 @@
+"""Walks the whole tree of one statement and writes down what it does. Pure."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from postgast import pg_query_pb2 as pg
+
+from activities.sql.allowed_nodes import ALLOWED_NODES
+from activities.sql.conditions import picks_rows
+from activities.sql.functions import SEQUENCE_WRITERS, denied
+from activities.sql.reasons import Reason
+from activities.sql.tree import children, column_path, inner, strings
+from activities.sql.verdict import FunctionName, Relation
+
+LEDGER_SCHEMA = "conductor_ledger"
+_LEAVES = (pg.A_Const, pg.A_Star, pg.String, pg.Integer, pg.SQLValueFunction)
+_UNREPEATABLE = frozenset({"random", "random_normal", "array_shuffle", "array_sample"}) | SEQUENCE_WRITERS
+
+
+@dataclass
+class Findings:
+    """What one walk found. `reason` is the first ground for refusal, if there is any."""
+
+    reason: Reason = Reason.ALLOWED
+    detail: str = ""
+    tables: dict[Relation, None] = field(default_factory=dict)
+    targets: dict[Relation, None] = field(default_factory=dict)
+    columns: dict[str, None] = field(default_factory=dict)
+    functions: dict[FunctionName, None] = field(default_factory=dict)
+    operators: dict[str, None] = field(default_factory=dict)
+    parameters: int = 0
+    writers: int = 0
+    moves_sequence: bool = False
+    repeatable: bool = True
+
+    def refuse(self, reason: Reason, detail: str = "") -> None:
+        """Keep the first ground only."""
+        if self.reason is Reason.ALLOWED:
+            self.reason, self.detail = reason, detail
+
+
+def survey(root: Any) -> Findings:
+    """Walk everything below `root`, in the order of the text, until something must be refused."""
+    found = Findings()
+    stack: list[tuple[Any, frozenset[str]]] = [(inner(root), frozenset())]
+    while stack and found.reason is Reason.ALLOWED:
+        item, scope = stack.pop()
+        if item.DESCRIPTOR.name not in ALLOWED_NODES:
+            if isinstance(item, pg.Node):  # an empty wrapper: a place that the grammar leaves open, as in a[:2]
+                continue
+            found.refuse(*_unknown(item))
+        elif isinstance(item, pg.ColumnRef):
+            found.columns[column_path(item)[-1]] = None
+        elif not isinstance(item, _LEAVES):
+            _note(found, item, scope)
+            stack.extend(reversed(_below(item, scope)))
+    return found
+
+
+def _below(item: Any, scope: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
+    """The children, each with the names of the WITH queries that it can see."""
+    below = children(item)
+    if not any(name == "with_clause" for name, _ in below):
+        return [(child, scope) for name, child in below if name != "relation"]
+    queries = [inner(query) for query in item.with_clause.ctes]
+    everything = scope | {query.ctename for query in queries}
+    seen, found = scope, []
+    for query in queries:
+        found.append((query, everything if item.with_clause.recursive else seen))
+        seen |= {query.ctename}
+    return found + [(child, everything) for name, child in below if name not in ("with_clause", "relation")]
+
+
+def _unknown(item: Any) -> tuple[Reason, str]:
+    name = item.DESCRIPTOR.name
+    if name == "IntoClause":
+        return Reason.INTO, ""
+    if name == "LockingClause":
+        return Reason.LOCKING, ""
+    if name.startswith("Merge"):
+        return Reason.MERGE, ""
+    return Reason.NODE_KIND, name
+
+
+def _note(found: Findings, item: Any, scope: frozenset[str]) -> None:
+    """Write down what one node says; only kinds with something to say appear here."""
+    if isinstance(item, pg.FuncCall):
+        _function(found, strings(item.funcname))
+    elif isinstance(item, pg.A_Expr):
+        if item.name:
+            found.operators[strings(item.name)[-1]] = None
+    elif isinstance(item, pg.ParamRef):
+        found.parameters = max(found.parameters, item.number)
+        if item.number < 1:
+            found.refuse(Reason.SYNTAX, "parameters are written $1, $2 and so on")
+    elif isinstance(item, pg.RangeVar):
+        _table(found, item, scope)
+    elif isinstance(item, pg.A_Indirection):
+        found.columns.update(dict.fromkeys(text for text in strings(item.indirection) if text))
+    elif isinstance(item, pg.SortBy):
+        found.operators.update(dict.fromkeys(strings(item.use_op)[-1:]))
+    elif isinstance(item, pg.SubLink):
+        found.operators.update(dict.fromkeys(strings(item.oper_name)[-1:]))
+    elif isinstance(item, pg.InsertStmt):
+        _target(found, item.relation)
+        found.columns.update(dict.fromkeys(inner(column).name for column in item.cols))
+    elif isinstance(item, pg.UpdateStmt):
+        _target(found, item.relation)
+        found.columns.update(dict.fromkeys(inner(column).name for column in item.target_list))
+        _condition(found, item)
+    elif isinstance(item, pg.DeleteStmt):
+        _target(found, item.relation)
+        _condition(found, item)
+
+
+def _table(found: Findings, item: pg.RangeVar, scope: frozenset[str]) -> None:
+    if item.schemaname == LEDGER_SCHEMA:
+        found.refuse(Reason.LEDGER)
+    if item.schemaname or item.relname not in scope:
+        found.tables[Relation(schema_name=item.schemaname, name=item.relname)] = None
+
+
+def _target(found: Findings, item: pg.RangeVar) -> None:
+    found.writers += 1
+    found.targets[Relation(schema_name=item.schemaname, name=item.relname)] = None
+    _table(found, item, frozenset())
+
+
+def _condition(found: Findings, item: Any) -> None:
+    if not item.HasField("where_clause"):
+        found.refuse(Reason.NO_WHERE, item.relation.relname)
+    elif not picks_rows(item.where_clause, (item.relation.alias.aliasname or item.relation.relname,)):
+        found.refuse(Reason.CONSTANT_WHERE, item.relation.relname)
+
+
+def _function(found: Findings, path: tuple[str, ...]) -> None:
+    name = FunctionName(schema_name=path[-2] if len(path) > 1 else "", name=path[-1])
+    found.functions[name] = None
+    reason = denied(name.name)
+    if reason is not None:
+        found.refuse(reason, name.name)
+    found.moves_sequence |= name.name in SEQUENCE_WRITERS
+    found.repeatable &= name.name not in _UNREPEATABLE

@@ -1,0 +1,138 @@
+"""What a person sees before deciding: the statement's kind, tables and columns, the planner's estimate, and for a write
+its exact effect, from a run that is rolled back. Whatever cannot be had says why."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from activities.sql import catalog, effects, statement
+from activities.sql.connection import LOST, Connection
+from activities.sql.effects import Effects
+from activities.sql.failures import FAILURES, failed
+from activities.sql.limits import READ_COMMITTED, Limits
+from activities.sql.obstacles import in_the_way
+from activities.sql.sample import Sample, take
+from activities.sql.verdict import Kind, Verdict, refused
+from conductor_ai.contracts.base import Json
+from conductor_ai.contracts.tools import Column, Consequence, SqlClass, ToolError
+
+ESTIMATE_SECONDS = 5.0
+TRIAL_SECONDS = 10.0
+
+
+class Trial:
+    """What is known of a write's effect: the effect, or why not."""
+
+    def __init__(self, effect: Effects | None = None, sample: Sample | None = None, why: str = "") -> None:
+        self.effect = effect
+        self.sample = sample
+        self.why = why
+
+
+async def preview(connection: Connection, verdict: Verdict, params: Sequence[Any], limits: Limits) -> Consequence:
+    """Look at everything that can be known without changing anything."""
+    try:
+        async with connection.transaction(isolation=READ_COMMITTED, readonly=True):
+            await limits.enter(connection, min(limits.timeout_seconds, ESTIMATE_SECONDS))
+            await limits.become_role(connection)
+            hidden = await catalog.look_up(connection, verdict, limits.search_path)
+            if hidden is not None:
+                return refusal_of(refused(*hidden))
+            estimate = await _estimate(connection, verdict, params)
+            obstacle = await in_the_way(connection, verdict) if verdict.sql_class is SqlClass.WRITE else None
+    except LOST:
+        raise
+    except FAILURES as error:
+        # The statement as it stands fails, or the set-up does: the person is told, and may still decide.
+        return _consequence(verdict, _why(error, limits), None)
+    if verdict.sql_class is not SqlClass.WRITE:
+        return _consequence(verdict, estimate, None)
+    trial = Trial(why=obstacle) if obstacle else await _try(connection, verdict, params, limits)
+    return _consequence(verdict, estimate, trial)
+
+
+def refusal_of(verdict: Verdict) -> Consequence:
+    """The gate says no: nobody is asked."""
+    return Consequence(
+        summary=f"Refused: {verdict.sentence}",
+        risk="high",
+        refused=ToolError(code="sql_refused", message=verdict.sentence),
+    )
+
+
+def _why(error: BaseException, limits: Limits) -> str:
+    return f"not available: {failed(error, limits.timeout_seconds).content}"
+
+
+async def _estimate(connection: Connection, verdict: Verdict, params: Sequence[Any]) -> str:
+    """EXPLAIN's idea of the rows; the statement itself is not run."""
+    prepared = await statement.prepare(connection, verdict, params)
+    if verdict.kind in (Kind.EXPLAIN, Kind.SHOW):
+        return "not available: the statement reads no table"
+    plan = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {prepared.text}", *prepared.values))[0]["Plan"]
+    below = plan["Plans"][0] if plan.get("Operation") and plan.get("Plans") else plan
+    return f"about {int(below['Plan Rows'])} rows, cost {plan['Total Cost']:.0f}"
+
+
+async def _try(connection: Connection, verdict: Verdict, params: Sequence[Any], limits: Limits) -> Trial:
+    """Run the write and roll it back."""
+    transaction = connection.transaction(isolation=READ_COMMITTED)
+    await transaction.start()
+    try:
+        await limits.enter(connection, min(limits.timeout_seconds, TRIAL_SECONDS), 2.0)
+        await limits.become_role(connection)
+        prepared = await statement.prepare(connection, verdict, params)
+        before = await effects.count(connection)
+        sample = await take(connection, prepared)
+        if not sample.ran:
+            await statement.run(connection, prepared, 1)
+        changed = (await effects.count(connection)).since(before)
+        # Deferred constraints would only speak at the commit that never comes.
+        await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        return Trial(changed, sample)
+    except LOST:
+        raise
+    except FAILURES as error:
+        return Trial(why=failed(error, TRIAL_SECONDS).content)
+    finally:
+        await transaction.rollback()
+
+
+def _consequence(verdict: Verdict, estimate: str, trial: Trial | None) -> Consequence:
+    evidence = [Column(label="statement", value=verdict.kind.value)]
+    if verdict.tables:
+        evidence.append(Column(label="tables", value=", ".join(map(str, verdict.tables))))
+    if verdict.columns:
+        evidence.append(Column(label="columns", value=", ".join(verdict.columns)[:1000]))
+    evidence.append(Column(label="estimate", value=estimate))
+    data: dict[str, Json] = {"sql_class": verdict.sql_class.value, "kind": verdict.kind.value, "effect": None}
+    if trial is None:
+        kind = "Reads" if verdict.sql_class is SqlClass.READ else "Writes"
+        tables = ", ".join(map(str, verdict.tables)) or "no table"
+        risk = "low" if verdict.sql_class is SqlClass.READ else "high"
+        return Consequence(
+            summary=f"{kind} ({verdict.kind.value}): {tables}.", risk=risk, evidence=tuple(evidence), data=data
+        )
+    targets = ", ".join(map(str, verdict.targets)) or "a sequence"
+    if trial.effect is None:
+        evidence.append(Column(label="effect", value=f"not available: {trial.why}"))
+        summary = f"Writes ({verdict.kind.value}) to {targets}; how many rows is not known."
+        return Consequence(summary=summary, risk="high", evidence=tuple(evidence), data=data)
+    words = "; ".join(map(str, trial.effect.changes)) or "no row changes"
+    evidence.append(Column(label="effect", value=f"{words} (from a trial run that was rolled back)"))
+    if trial.sample is not None:
+        evidence.extend(trial.sample.evidence())
+        data["sample"] = trial.sample.data()
+    data["effect"] = trial.effect.model_dump(mode="json")
+    data["rows"] = trial.effect.rows
+    return Consequence(
+        summary=f"Writes ({verdict.kind.value}) to {targets}: {words}.",
+        risk="high" if trial.effect.rows > 100 or any(c.deleted for c in trial.effect.changes) else "medium",
+        evidence=tuple(evidence),
+        data=data,
+    )
+
+
+def unavailable(verdict: Verdict, why: str) -> Consequence:
+    """Nothing could be looked up but the text itself."""
+    return _consequence(verdict, f"not available: {why}", None)

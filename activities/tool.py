@@ -1,0 +1,209 @@
+"""The activities `prepare_call` and `run_tool`: a call is gated, claimed before its effect, run once, settled once."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.heartbeat import beating
+from activities.persist import persist
+from activities.tools.base import Arguments, Call, NotExecuted, Tool
+from activities.tools.registry import Registry
+from conductor_ai import approvals, ports
+from conductor_ai.approvals import Effect
+from conductor_ai.contracts.session import Prepared, PrepareInput, ToolInput, ToolOutcome
+from conductor_ai.contracts.status import CallState
+from conductor_ai.contracts.tools import Column, Consequence, ToolError, ToolResult
+from conductor_ai.digest import arguments_sha256
+from conductor_ai.errors import Code, Fenced, NotFound, ToolUnavailable
+from conductor_ai.stores.call_journal import CallJournal, NotClaimed, outcome_unknown
+from conductor_ai.stores.ending import Ending
+from conductor_ai.stores.transcript import StoredCall
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""The workflow allows as many; the last one gives up."""
+PREPARE_SECONDS = 60
+OUTCOME_SECONDS = 10
+
+
+def _final(message: str, code: str) -> ApplicationError:
+    return ApplicationError(message, type=code, non_retryable=True)
+
+
+class ToolActivities:
+    """Runs tools for sessions."""
+
+    def __init__(self, calls: CallJournal, ending: Ending, registry: Registry) -> None:
+        self._calls = calls
+        self._ending = ending
+        self._registry = registry
+
+    @activity.defn(name=ports.PREPARE_CALL)
+    async def prepare_call(self, request: PrepareInput) -> Prepared:
+        """See `ports.prepare_call`."""
+        run_id = _run_id()
+        async with beating():
+            org_id, call = await self._load(request.fence.session_id, request.call_id)
+            tool, arguments = self._gate(call, request.arguments_sha256)
+            try:
+                async with asyncio.timeout(PREPARE_SECONDS):
+                    consequence = await tool.prepare(arguments, _call(org_id, request.fence.session_id, call, run_id))
+            except (ToolUnavailable, TimeoutError) as error:
+                why = error.message if isinstance(error, ToolUnavailable) else "looking it up took too long"
+                consequence = Consequence(
+                    summary=f"Runs {call.tool} with the arguments shown.",
+                    risk="high",
+                    evidence=(Column(label="Effect", value=f"not available: {why}"),),
+                )
+            try:
+                return await self._calls.ask(request.fence, run_id, call, consequence, request.expires_at, request.rule)
+            except Fenced as error:
+                raise _final(error.message, Code.FENCED) from error
+
+    @activity.defn(name=ports.RUN_TOOL)
+    async def run_tool(self, request: ToolInput) -> ToolOutcome:
+        """See `ports.run_tool`."""
+        info = activity.info()
+        run_id = _run_id()
+        session_id = request.fence.session_id
+        async with beating():
+            org_id, call = await self._load(session_id, request.call_id)
+            tool, arguments = self._gate(call, request.arguments_sha256)
+            ruling = approvals.rule(call.tool, tool.facts(arguments))
+            if ruling.effect is Effect.DENY:
+                raise _final(f"The policy does not allow this call ({ruling.rule}).", Code.FORBIDDEN)
+            try:
+                claim = await self._calls.claim(
+                    request.fence,
+                    run_id,
+                    info.attempt,
+                    call.call_id,
+                    decision=request.decision,
+                    must_be_approved=ruling.effect is Effect.ASK,
+                )
+            except Fenced as error:
+                raise _final(error.message, Code.FENCED) from error
+            if isinstance(claim, NotClaimed):
+                return await self._not_claimed(org_id, session_id, claim, run_id)
+            context = _call(
+                org_id, session_id, call, run_id, attempt=info.attempt, approved=ruling.effect is Effect.ASK
+            )
+            try:
+                result = await tool.run(arguments, context)
+            except ToolUnavailable as error:
+                raise await self._unavailable(request, run_id, info.attempt, error) from error
+            return await self._settle(session_id, run_id, info.attempt, call, result)
+
+    async def _load(self, session_id: str, call_id: str) -> tuple[str, StoredCall]:
+        try:
+            return await persist(lambda: self._calls.load(session_id, call_id))
+        except NotFound as error:
+            raise _final(error.message, Code.NOT_FOUND) from error
+
+    def _gate(self, call: StoredCall, sha256: str) -> tuple[Tool[Arguments], Arguments]:
+        """The stored call must be the one that was named, and must still fit the tool."""
+        if call.args_sha != sha256 or arguments_sha256(call.tool, call.arguments) != sha256:
+            raise _final(
+                "The stored call is not the one that was decided about; nothing was run.", Code.DIGEST_MISMATCH
+            )
+        found = self._registry.arguments(call.tool, call.arguments)
+        if found is None:
+            raise _final(
+                f"This worker has no tool {call.tool!r} that takes these arguments; it may have been removed or changed.",
+                Code.TOOL_UNAVAILABLE,
+            )
+        return found
+
+    async def _not_claimed(self, org_id: str, session_id: str, claim: NotClaimed, run_id: str) -> ToolOutcome:
+        call = claim.call
+        if call.state.settled:
+            return ToolOutcome(call_id=call.call_id, state=call.state)
+        if not claim.executing:
+            raise _final("This call needs an approval of exactly these arguments, and none is stored.", Code.FORBIDDEN)
+        state, result = await self._find_out(_call(org_id, session_id, call, run_id), call)
+        stored = await persist(lambda: self._calls.resolved(session_id, call.call_id, state, result))
+        return ToolOutcome(call_id=call.call_id, state=stored)
+
+    async def _find_out(self, context: Call, call: StoredCall) -> tuple[CallState, ToolResult]:
+        """What became of a call whose worker died in the middle, as far as anybody can know."""
+        tool = self._registry.get(call.tool)
+        found: ToolResult | NotExecuted | None = None
+        if tool is not None:
+            try:
+                async with asyncio.timeout(OUTCOME_SECONDS):
+                    found = await tool.outcome(context)
+            except (ToolUnavailable, TimeoutError) as error:
+                log.warning("the outcome of %s cannot be looked up now: %s", call.call_id, type(error).__name__)
+        match found:
+            case ToolResult():
+                return (CallState.SUCCEEDED if found.ok else CallState.FAILED), found
+            case NotExecuted():
+                message = (
+                    "The call was interrupted before it took effect: nothing was changed. Propose it again if needed."
+                )
+                return CallState.FAILED, ToolResult(
+                    ok=False, content=message, error=ToolError(code="not_executed", message=message)
+                )
+            case None:
+                return CallState.OUTCOME_UNKNOWN, outcome_unknown()
+
+    async def find_out_unknown(self, session_id: str) -> int:
+        """Settle the calls of an ended session whose outcome was not known, where it can be known now. Returns how many."""
+        settled = 0
+        for org_id, call in await self._ending.unknown_calls(session_id):
+            state, result = await self._find_out(_call(org_id, session_id, call, ""), call)
+            if state is not CallState.OUTCOME_UNKNOWN:
+                await self._calls.resolved(session_id, call.call_id, state, result)
+                settled += 1
+        return settled
+
+    async def _unavailable(
+        self, request: ToolInput, run_id: str, attempt: int, error: ToolUnavailable
+    ) -> ApplicationError:
+        last = attempt >= ATTEMPTS
+        delay = timedelta(seconds=2.0 ** (attempt - 1))
+        next_at = None if last else datetime.now(UTC) + delay
+        try:
+            await persist(
+                lambda: self._calls.released(
+                    request.fence, run_id, attempt, request.call_id, next_at=next_at, reason=error.message
+                )
+            )
+        except Fenced as fenced:
+            return _final(fenced.message, Code.FENCED)
+        return ApplicationError(
+            error.message, type=Code.TOOL_UNAVAILABLE, non_retryable=last, next_retry_delay=None if last else delay
+        )
+
+    async def _settle(
+        self, session_id: str, run_id: str, attempt: int, call: StoredCall, result: ToolResult
+    ) -> ToolOutcome:
+        state = CallState.SUCCEEDED if result.ok else CallState.FAILED
+        if result.error is not None and result.error.code == CallState.OUTCOME_UNKNOWN:
+            state = CallState.OUTCOME_UNKNOWN
+        stored = await persist(lambda: self._calls.settled(session_id, run_id, attempt, call.call_id, state, result))
+        return ToolOutcome(call_id=call.call_id, state=stored, bytes=len(result.content))
+
+
+def _run_id() -> str:
+    run_id = activity.info().workflow_run_id
+    assert run_id is not None
+    return run_id
+
+
+def _call(
+    org_id: str, session_id: str, call: StoredCall, run_id: str, *, attempt: int = 1, approved: bool = False
+) -> Call:
+    return Call(
+        org_id=org_id,
+        session_id=session_id,
+        call_id=call.call_id,
+        run_id=run_id,
+        attempt=attempt,
+        arguments_sha256=call.args_sha,
+        approved=approved,
+    )

@@ -1,0 +1,146 @@
+"""Request bodies: strict JSON, read after the caller is known, validated by a strict model.
+
+FastAPI would parse a body before it asks who sent it, and Python's JSON reader takes NaN, infinities and repeated keys.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fastapi import Request
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from api.problems import FieldError, Refused
+from api.requests import RequestModel
+from conductor_ai.errors import Code
+from conductor_ai.text import clean_json
+
+M = TypeVar("M", bound=RequestModel)
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+"""Names of fields that are repeated to the caller. Others, which may hold anything, are told by their parent."""
+
+
+@dataclass(frozen=True)
+class Received(Generic[M]):
+    """A validated body."""
+
+    value: M
+    sha256: str
+    """Digest of the JSON value that was sent: the order of keys and white space do not count."""
+
+
+def body_of(model: type[M], *, optional: bool = False) -> Callable[[Request], Awaitable[Received[M]]]:
+    """A dependency that reads the body as `model`. `optional`: no body at all is the same as `{}`."""
+
+    async def read(request: Request) -> Received[M]:
+        raw = await request.body()
+        if not raw and optional:
+            raw = b"{}"
+        else:
+            _require_json(request.headers.get("content-type", ""))
+        return _received(model, raw)
+
+    return read
+
+
+def _require_json(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused("Send the body as application/json.", code=Code.UNSUPPORTED_MEDIA_TYPE)
+
+
+def _received(model: type[M], raw: bytes) -> Received[M]:
+    try:
+        value = clean_json(_parse(raw))
+        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise Refused(
+            "The body is not JSON that every program reads alike: it must be UTF-8, without NaN or Infinity, without a "
+            "key given twice, and not nested beyond all measure.",
+            code=Code.INVALID_REQUEST,
+            status=400,
+        ) from error
+    if isinstance(value, dict):
+        _refuse_unsupported(model, value)
+    try:
+        return Received(model.model_validate(value), hashlib.sha256(canonical.encode()).hexdigest())
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
+
+
+def _parse(raw: bytes) -> Any:
+    return json.loads(
+        raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_distinct
+    )
+
+
+def _refuse_constant(_: str) -> Any:
+    raise ValueError("not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("too large a number")
+    return number
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _refuse_unsupported(model: type[RequestModel], value: dict[str, Any]) -> None:
+    present = [pointer for pointer in model.not_supported_yet if _has(value, pointer.split("/")[1:])]
+    if present:
+        raise not_supported(present)
+
+
+def not_supported(pointers: Iterable[str]) -> Refused:
+    """The refusal of fields that are known but cannot be used yet."""
+    errors = [FieldError(pointer, "This is not supported yet. Leave it out.") for pointer in pointers]
+    return Refused(
+        "The request has something that this version does not support yet. It was refused as a whole, because without "
+        "it the request would mean something else.",
+        code=Code.NOT_SUPPORTED,
+        errors=errors,
+    )
+
+
+def _has(value: Any, path: list[str]) -> bool:
+    for name in path:
+        if not isinstance(value, dict) or name not in value:
+            return False
+        value = value[name]
+    return True
+
+
+def invalid(details: Iterable[ErrorDetails | dict[str, Any]]) -> Refused:
+    """The refusal of a body or of parameters that failed validation."""
+    errors = [FieldError(_pointer(item["loc"]), _sentence(item)) for item in details]
+    return Refused(
+        "The request is not valid; `errors` says where and why.", code=Code.INVALID_REQUEST, errors=errors[:50]
+    )
+
+
+def _pointer(loc: Iterable[int | str]) -> str:
+    parts: list[str] = []
+    for part in loc:
+        if isinstance(part, str) and not _NAME.fullmatch(part):
+            break
+        parts.append(str(part))
+    return "".join(f"/{part}" for part in parts)
+
+
+def _sentence(item: ErrorDetails | dict[str, Any]) -> str:
+    if item["type"] == "extra_forbidden":
+        return "There is no such field."
+    return str(item["msg"]).removeprefix("Value error, ")

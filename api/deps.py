@@ -1,0 +1,64 @@
+"""What the routes need, in one frozen value."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.keys import KeyCache
+from api.reading import Reader
+from api.rings import Rings
+from conductor_ai.settings import Settings
+from conductor_ai.stores.access import Keys
+from conductor_ai.stores.hot import Hot, HotCopies
+from conductor_ai.stores.postgres import Database
+from conductor_ai.stores.sessions import Sessions
+from conductor_ai.stores.snapshots import Snapshots
+from conductor_ai.stores.tools import Tools
+from conductor_ai.stores.writing import Journal
+from conductor_ai.temporal import Engine
+
+
+@dataclass(frozen=True)
+class Deps:
+    """Stores, engine and settings of one API process."""
+
+    settings: Settings
+    database: Database
+    engine: Engine
+    hot: Hot
+    keys: KeyCache
+    sessions: Sessions
+    snapshots: Snapshots
+    tools: Tools
+    copies: HotCopies
+    rings: Rings
+    reader: Reader
+
+
+def make_deps(settings: Settings, database: Database, engine: Engine, hot: Hot) -> Deps:
+    """Everything that the API needs, from four things that whoever starts it opens and closes."""
+    snapshots, rings = Snapshots(database), Rings(hot)
+    copies = HotCopies(hot, snapshots)
+    return Deps(
+        settings=settings,
+        database=database,
+        engine=engine,
+        hot=hot,
+        keys=KeyCache(Keys(database)),
+        sessions=Sessions(Journal(database, engine.current_run, copies)),
+        snapshots=snapshots,
+        tools=Tools(database),
+        copies=copies,
+        rings=rings,
+        reader=Reader(snapshots, hot, rings),
+    )
+
+
+def deps_of(request: Request) -> Deps:
+    """The dependencies of the app that the request came to."""
+    deps: Deps = request.app.state.deps
+    return deps
+
+
+Needs = Annotated[Deps, Depends(deps_of)]

@@ -1,0 +1,100 @@
+"""Reading a session: the version from Postgres first, then a copy from Redis that is not older, else from the rows."""
+
+import asyncio
+from collections.abc import Callable
+
+from api.patience import STORE_SECONDS, within
+from api.rings import Rings
+from conductor_ai.contracts.views import SessionView
+from conductor_ai.errors import NotFound, Unavailable
+from conductor_ai.names import is_id
+from conductor_ai.stores.hot import Hot
+from conductor_ai.stores.snapshots import Snapshots
+
+
+class Reader:
+    """Reads sessions of one organisation at a time."""
+
+    def __init__(self, snapshots: Snapshots, hot: Hot, rings: Rings) -> None:
+        self._snapshots = snapshots
+        self._hot = hot
+        self._rings = rings
+        self._filling: set[asyncio.Task[None]] = set()
+
+    async def version(self, org_id: str, session_id: str) -> int:
+        """The session's present version.
+
+        Raises:
+            NotFound: this organisation has no such session.
+            Unavailable: Postgres is away.
+        """
+        if not is_id("sess", session_id):
+            raise NotFound("There is no such session.")
+        async with within(STORE_SECONDS):
+            version = await self._snapshots.version(org_id, session_id)
+        if version is None:
+            raise NotFound("There is no such session.")
+        return version
+
+    async def read(self, org_id: str, session_id: str, *, at_least: int = 0) -> SessionView:
+        """The session as it is. While Postgres is away: its copy, marked `degraded`, if that is `at_least` so new.
+
+        Raises:
+            NotFound: this organisation has no such session.
+            Unavailable: Postgres is away and there is no copy, or one older than what the caller has seen.
+        """
+        try:
+            version = await self.version(org_id, session_id)
+            copy = await self._hot.get(org_id, session_id)
+            if copy is not None and copy.version >= version:
+                return copy
+            async with within(STORE_SECONDS):
+                view = await self._snapshots.build(org_id, session_id)
+        except Unavailable:
+            copy = await self._hot.get(org_id, session_id)
+            if copy is None or copy.version < at_least:
+                raise
+            return copy.model_copy(update={"degraded": True})
+        if view is None:
+            raise NotFound("There is no such session.")
+        self._fill(org_id, view)
+        return view
+
+    async def follow(
+        self,
+        org_id: str,
+        session_id: str,
+        *,
+        seconds: float,
+        until: Callable[[SessionView], bool],
+        at_least: int = 0,
+    ) -> SessionView:
+        """The session once `until` holds, or as it is after `seconds`, or at once while Postgres is away.
+
+        Raises:
+            NotFound: this organisation has no such session.
+            Unavailable: as `read`.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        with self._rings.listening(session_id) as bell:
+            view = await self.read(org_id, session_id, at_least=at_least)
+            while not until(view) and not view.degraded and (left := deadline - clock()) > 0:
+                await bell.wait(left)
+                try:
+                    changed = await self.version(org_id, session_id) != view.version
+                except Unavailable:
+                    changed = True  # whether a copy helps is decided where reads are
+                if changed:
+                    view = await self.read(org_id, session_id, at_least=max(at_least, view.version))
+        return view
+
+    def _fill(self, org_id: str, view: SessionView) -> None:
+        """Leave a copy for the next reader, without keeping this one waiting."""
+        task = asyncio.create_task(self._hot.put(org_id, view))
+        self._filling.add(task)
+        task.add_done_callback(self._filling.discard)
+
+    async def close(self) -> None:
+        """Finish what is under way."""
+        await asyncio.gather(*self._filling, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""The kernel of Conductor: what workflows, activities and the API all need."""

@@ -1,0 +1,65 @@
+"""What a person decides, and what comes of it."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from conductor_ai.contracts.base import Contract, UtcTime
+
+DecisionKind = Literal["approve", "deny"]
+
+TEMPORAL_ACCESS = "temporal-access"
+"""Who decided when a bare Temporal signal did: somebody who can reach Temporal, nobody knows who."""
+
+
+class DecisionRequest(Contract):
+    """The input of the signal and of the update `decide`. The first three fields are enough to paste one by hand."""
+
+    call_id: str = Field(max_length=100)
+    decision: DecisionKind
+    arguments_sha256: str = Field(max_length=64)
+    """The digest of exactly what was seen; another one decides nothing."""
+    decision_id: str | None = Field(None, max_length=100)
+    """Makes the same decision, sent again, the same. None: the digest and the decision make one."""
+    by: str | None = Field(None, max_length=200)
+    """Who decided. Believed from the update alone, which the API sends; a signal is recorded as temporal-access."""
+    via: Literal["api", "signal"] = "signal"
+    comment: str | None = Field(None, max_length=4000)
+    """For the record, and for the model when the call is denied."""
+
+
+class Decision(Contract):
+    """A decision that was accepted."""
+
+    call_id: str
+    decision_id: str
+    decision: DecisionKind
+    arguments_sha256: str
+    by: str
+    verified: bool
+    """True if an API key proved who it was."""
+    via: Literal["api", "signal"]
+    comment: str | None = None
+    at: UtcTime
+
+
+class VerdictKind(StrEnum):
+    """What the workflow says to a decision. It never raises: a verdict is always an answer."""
+
+    ACCEPTED = "accepted"
+    SAME_AGAIN = "same_again"
+    ALREADY_DECIDED = "already_decided"
+    EXPIRED = "expired"
+    DIGEST_MISMATCH = "digest_mismatch"
+    UNKNOWN_CALL = "unknown_call"
+    SIGNALS_REFUSED = "signals_refused"
+    CLOSED = "closed"
+
+
+class Verdict(Contract):
+    """The answer to a decision."""
+
+    kind: VerdictKind
+    decision: Decision | None = None
+    """The decision that counts: this one, or the earlier one that won."""

@@ -1,0 +1,232 @@
+"""What passes between the session workflow and its activities. All of it is small: content stays in Postgres."""
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from conductor_ai.contracts.base import Contract, UtcTime
+from conductor_ai.contracts.decisions import Decision
+from conductor_ai.contracts.models import Stop
+from conductor_ai.contracts.status import CallState, Status, StopReason
+from conductor_ai.contracts.tools import Facts, Queue
+
+
+class Tally(Contract):
+    """Tokens and money spent so far."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost_usd=self.cost_usd + other.cost_usd,
+        )
+
+
+class Carried(Contract):
+    """All state of a session that outlives one run of its workflow."""
+
+    clock: int = 0
+    """Counts the changes that the workflow recorded; a late one has a lower number and loses."""
+    next_call_no: int = 1
+    """Counts every model activity that was ever scheduled; never reused."""
+    steps: int = 0
+    repairs: int = 0
+    """Model replies in a row that had to be asked for again."""
+    tally: Tally = Tally()
+    decisions: tuple[Decision, ...] = ()
+    """Accepted decisions, so that a repeated one is known as such."""
+    early: tuple[Decision, ...] = ()
+    """Decisions for calls that have not appeared yet (a reset replays signals before the call)."""
+
+
+class SessionInput(Contract):
+    """The input of the session workflow."""
+
+    session_id: str
+    """Also the workflow id."""
+    org_id: str
+    model: str
+    tools: tuple[str, ...]
+    max_steps: int
+    deadline_at: UtcTime | None = None
+    approval_ttl_seconds: int = 86_400
+    continue_as_new_steps: int = 100
+    model_max_attempts: int = 6
+    allow_signals: bool = True
+    title: str = ""
+    carried: Carried = Carried()
+
+
+class SessionResult(Contract):
+    """What the workflow returns. The content is in the store."""
+
+    session_id: str
+    status: Status
+    stop_reason: StopReason
+    steps: int
+    cost_usd: Decimal
+
+
+class Fence(Contract):
+    """Names the place of a writer in its session. The run's id comes from Temporal, never from an argument."""
+
+    session_id: str
+    next_call_no: int
+    """The first model call that this run has not scheduled yet (for a model call: its own number)."""
+
+
+class ModelInput(Contract):
+    """Input of the activity `call_model`."""
+
+    fence: Fence
+    call_no: int
+    step: int
+    model: str
+    max_attempts: int
+
+
+class CallRef(Contract):
+    """One tool call, by reference: enough for the policy and for a person to recognise it."""
+
+    call_id: str
+    tool: str
+    arguments_sha256: str = ""
+    error: str | None = None
+    """Set if the call can never run (unknown tool, bad arguments); its observation is stored already."""
+    facts: Facts = Facts()
+    queue: Queue = Queue.MAIN
+    timeout_seconds: float = 30
+    preview: str = ""
+    """The arguments as a person may read them, at most 2 KB."""
+
+
+class ModelOutcome(Contract):
+    """Output of `call_model`: what is stored, by reference."""
+
+    stop: Stop
+    calls: tuple[CallRef, ...] = ()
+    cut_calls: bool = False
+    """True if the reply was cut in the middle of a tool call: none of its calls is stored or run."""
+    said: str = ""
+    """The beginning of the text, at most 200 characters, for Temporal's UI."""
+    tally: Tally = Tally()
+    stop_detail: str | None = None
+
+
+class PrepareInput(Contract):
+    """Input of `prepare_call`: gate the call now, look up its consequence, show it to the people who decide."""
+
+    fence: Fence
+    call_id: str
+    arguments_sha256: str
+    expires_at: UtcTime
+    rule: str
+    """The policy rule that asked."""
+
+
+class Prepared(Contract):
+    """Output of `prepare_call`."""
+
+    state: Literal["pending", "decided", "settled"]
+    """`decided`: a decision is stored already (this is a repeat). `settled`: the call has a result (say, refused)."""
+    approval_id: str | None = None
+    summary: str = ""
+    """What will happen, at most 2 KB, for Temporal's UI."""
+    decision: Decision | None = None
+    call_state: CallState | None = None
+
+
+class ToolInput(Contract):
+    """Input of `run_tool`."""
+
+    fence: Fence
+    call_id: str
+    tool: str
+    arguments_sha256: str
+    decision: Decision | None = None
+    """The approval, for a call that had to be asked."""
+
+
+class ToolOutcome(Contract):
+    """Output of `run_tool`: the state of the call. Its result is in the store."""
+
+    call_id: str
+    state: CallState
+    bytes: int = 0
+
+
+class CallDenied(Contract):
+    """A person said no."""
+
+    change: Literal["denied"] = "denied"
+    decision: Decision
+
+
+class CallExpired(Contract):
+    """Nobody decided in time."""
+
+    change: Literal["expired"] = "expired"
+    call_id: str
+    at: UtcTime
+
+
+class CallBlocked(Contract):
+    """The policy refuses the call."""
+
+    change: Literal["blocked"] = "blocked"
+    call_id: str
+    rule: str
+
+
+class CallFailed(Contract):
+    """The infrastructure of the tool stayed away through all attempts."""
+
+    change: Literal["failed"] = "failed"
+    call_id: str
+    message: str
+
+
+Change = Annotated[CallDenied | CallExpired | CallBlocked | CallFailed, Field(discriminator="change")]
+
+
+class RecordInput(Contract):
+    """Input of `record`: changes that no model or tool activity writes."""
+
+    fence: Fence
+    clock: int
+    changes: tuple[Change, ...]
+
+
+class RecordOutcome(Contract):
+    """Output of `record`."""
+
+    applied: bool
+    """False if a later change was there already: then nothing was changed."""
+
+
+class FinishInput(Contract):
+    """Input of `finish`. Scalars only, so that the end can always be written."""
+
+    fence: Fence
+    stop_reason: StopReason
+    error_code: str | None = None
+    error_message: str | None = None
+    retryable: bool = False
+    cancel_seen: bool = False
+    """True if Temporal has told the workflow of a cancel."""
+
+
+class FinishOutcome(Contract):
+    """Output of `finish`: the end as it is stored, whoever wrote it."""
+
+    status: Status
+    stop_reason: StopReason
+    steps: int = 0
+    cost_usd: Decimal = Decimal(0)
+    error_code: str | None = None
+    error_message: str | None = None

@@ -1,0 +1,37 @@
+"""Digests of what a person saw and of what a model was sent."""
+
+import hashlib
+from typing import Any
+
+import rfc8785
+
+from conductor_ai.contracts.base import JsonObject
+
+
+class NotCanonicalError(ValueError):
+    """The value has a number that JSON readers do not agree on (an integer beyond 2^53, NaN, infinity)."""
+
+
+def canonical(value: Any) -> bytes:
+    """The value as RFC 8785 JSON.
+
+    Raises:
+        NotCanonicalError: it has no canonical form.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, RecursionError) as error:
+        raise NotCanonicalError(
+            "The arguments hold a number that programs read differently (beyond 2^53, NaN or infinite), or are nested "
+            "too deeply. Send large numbers as strings."
+        ) from error
+
+
+def arguments_sha256(tool: str, arguments: JsonObject) -> str:
+    """The digest that a decision names: of the tool and its validated arguments, defaults filled in. 64 hex digits."""
+    return hashlib.sha256(canonical({"tool": tool, "arguments": arguments})).hexdigest()
+
+
+def text_sha256(text: str) -> str:
+    """The SHA-256 of a text in UTF-8, as 64 hex digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,51 @@
+"""Names that more than one process must agree on: queues, handlers, search attributes, Redis keys, ids."""
+
+import secrets
+from typing import Final
+
+from temporalio.common import SearchAttributeKey
+
+TASK_QUEUE: Final = "conductor"
+"""The default queue of workflows, model calls and tools. One queue for all three, so that eager dispatch works."""
+
+WORKFLOW: Final = "Session"
+DECIDE: Final = "decide"
+"""The name of both the signal and the update that bring a decision."""
+STATE: Final = "state"
+"""The query that shows what the workflow itself believes; for debugging, never for the API."""
+
+ORG = SearchAttributeKey.for_keyword("ConductorOrg")
+STATUS = SearchAttributeKey.for_keyword("ConductorStatus")
+MODEL = SearchAttributeKey.for_keyword("ConductorModel")
+NEEDS_APPROVAL = SearchAttributeKey.for_bool("ConductorNeedsApproval")
+COST_USD = SearchAttributeKey.for_float("ConductorCostUsd")
+SEARCH_ATTRIBUTES = (ORG, STATUS, MODEL, NEEDS_APPROVAL, COST_USD)
+
+HOT_TTL_SECONDS: Final = 3600
+"""Every Redis key lives at most this long after its last write."""
+DELTAS_MAX: Final = 2000
+"""Token deltas kept for one session."""
+
+
+def sandbox_queue(task_queue: str) -> str:
+    """The queue of the workers that may reach Docker, beside `task_queue`."""
+    return f"{task_queue}-sandbox"
+
+
+def snapshot_key(org_id: str, session_id: str) -> str:
+    """The hot copy of a session: a hash of `version` and `document`."""
+    return f"conductor:{org_id}:snapshot:{session_id}"
+
+
+def deltas_key(org_id: str, session_id: str) -> str:
+    """The stream of a session's token deltas."""
+    return f"conductor:{org_id}:deltas:{session_id}"
+
+
+RING_CHANNEL: Final = "conductor:ring"
+"""Publishes `org_id session_id version` after each commit. A ring says only: look into Postgres."""
+
+
+def new_id(prefix: str) -> str:
+    """An id with 128 random bits, for example `sess_…`. Never derived from anything: ids must not collide or leak."""
+    return f"{prefix}_{secrets.token_hex(16)}"

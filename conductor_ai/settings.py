@@ -1,0 +1,223 @@
+"""The only reader of the environment. Every setting is one field here; docs/reference/settings.md is made from it."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from conductor_ai.errors import ConfigurationError
+
+POOLER_PORT = 6543
+"""Supabase's transaction pooler: prepared statements do not survive there."""
+
+
+class Auth(StrEnum):
+    """Whether callers of the API must show a key."""
+
+    KEYS = "keys"
+    OFF = "off"
+
+
+class Settings(BaseSettings):
+    """Where everything is and how much of it is allowed. Values come from the environment and from `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
+        env_ignore_empty=True,
+    )
+
+    # Models
+    anthropic_api_key: SecretStr | None = Field(None, alias="ANTHROPIC_API_KEY")
+    """Key for Claude models."""
+    anthropic_base_url: str | None = Field(None, alias="ANTHROPIC_BASE_URL")
+    """Another address for the Messages API (a gateway, or a local fake in tests)."""
+    openrouter_api_key: SecretStr | None = Field(None, alias="OPENROUTER_API_KEY")
+    """Key for the budget models of OpenRouter."""
+    openai_base_url: str = Field("https://openrouter.ai/api/v1", alias="CONDUCTOR_OPENAI_BASE_URL")
+    """Any OpenAI-compatible endpoint: OpenRouter, Ollama, vLLM."""
+    openai_api_key: SecretStr | None = Field(None, alias="CONDUCTOR_OPENAI_API_KEY")
+    """Key for that endpoint; without it OPENROUTER_API_KEY is sent, and only to OpenRouter's own address."""
+    default_model: str | None = Field(None, alias="CONDUCTOR_DEFAULT_MODEL")
+    """Model of sessions that name none. Unset: the newest Sonnet if there is a key, else the demo model."""
+
+    # Stores
+    database_url: SecretStr | None = Field(None, alias="DATABASE_URL")
+    """Postgres for everything that Conductor keeps. SUPABASE_DB_URL is the same and wins."""
+    supabase_db_url: SecretStr | None = Field(None, alias="SUPABASE_DB_URL")
+    """Supabase's Postgres connection string (Project settings, Database, Connection string)."""
+    supabase_url: str | None = Field(None, alias="SUPABASE_URL")
+    """Not enough on its own: Conductor needs the connection string of the database."""
+    supabase_service_key: SecretStr | None = Field(None, alias="SUPABASE_SERVICE_KEY")
+    """Not enough on its own: Conductor needs the connection string of the database."""
+    redis_url: SecretStr | None = Field(None, alias="REDIS_URL")
+    """Redis for hot copies of snapshots and token deltas. Losing it costs latency, never an answer."""
+    database_pool_size: int = Field(10, alias="CONDUCTOR_DATABASE_POOL_SIZE", ge=1, le=200)
+    """Connections of one process to Postgres."""
+
+    # Temporal (its own names; TLS, API key and profiles are read by Temporal's envconfig)
+    temporal_address: str = Field("127.0.0.1:7233", alias="TEMPORAL_ADDRESS")
+    """Host and port of Temporal's frontend."""
+    temporal_namespace: str = Field("default", alias="TEMPORAL_NAMESPACE")
+    """Temporal's namespace."""
+    temporal_ui_url: str | None = Field(None, alias="CONDUCTOR_TEMPORAL_UI_URL")
+    """Where a person finds Temporal's UI; used for links only."""
+    payload_key: SecretStr | None = Field(None, alias="CONDUCTOR_PAYLOAD_KEY")
+    """Not supported yet."""
+
+    # API
+    host: str = Field("127.0.0.1", alias="CONDUCTOR_HOST")
+    """Address that the API listens on."""
+    port: int = Field(8080, alias="CONDUCTOR_PORT", ge=0, le=65535)
+    """Port that the API listens on."""
+    auth: Auth = Field(Auth.KEYS, alias="CONDUCTOR_AUTH")
+    """`keys`, or `off`: then the API refuses to listen on anything but loopback."""
+    api_url: str | None = Field(None, alias="CONDUCTOR_API_URL")
+    """Where the command line finds the API. Unset: the running `conductor dev`."""
+    api_key: SecretStr | None = Field(None, alias="CONDUCTOR_API_KEY")
+    """The key that the command line shows the API."""
+    max_body_bytes: int = Field(1_000_000, alias="CONDUCTOR_MAX_BODY_BYTES", ge=1_000)
+    """Largest request body."""
+    max_steps_limit: int = Field(100, alias="CONDUCTOR_MAX_STEPS_LIMIT", ge=1, le=100_000)
+    """Largest `max_steps` that a request may ask for."""
+
+    # Sessions
+    approval_ttl_seconds: int = Field(86_400, alias="CONDUCTOR_APPROVAL_TTL_SECONDS", ge=1)
+    """How long a person has to decide before a call expires."""
+    allow_signals: bool = Field(True, alias="CONDUCTOR_ALLOW_SIGNALS")
+    """Whether decisions sent as a Temporal signal count (anybody with access to Temporal can send one)."""
+    continue_as_new_steps: int = Field(100, alias="CONDUCTOR_CONTINUE_AS_NEW_STEPS", ge=1)
+    """Steps after which the workflow starts a fresh history."""
+    model_max_attempts: int = Field(6, alias="CONDUCTOR_MODEL_MAX_ATTEMPTS", ge=1, le=100)
+    """Attempts at one model call before the session fails."""
+
+    # Worker
+    worker_sandboxed: bool = Field(False, alias="CONDUCTOR_WORKER_SANDBOXED")
+    """Run workflows in Temporal's Python sandbox (slower; the test suite runs both ways)."""
+    worker_queues: Annotated[tuple[str, ...], NoDecode] = Field(("main", "sandbox"), alias="CONDUCTOR_WORKER_QUEUES")
+    """Which queues this worker serves: `main`, `sandbox`, or both separated by a comma."""
+    max_cached_workflows: int = Field(1000, alias="CONDUCTOR_MAX_CACHED_WORKFLOWS", ge=0)
+    """Workflows that a worker keeps in memory; 0 replays every task (a test of determinism)."""
+    tool_modules: Annotated[tuple[str, ...], NoDecode] = Field((), alias="CONDUCTOR_TOOL_MODULES")
+    """Python modules with further tools made by `@tool`, separated by commas."""
+    reconcile_seconds: float = Field(60, alias="CONDUCTOR_RECONCILE_SECONDS", gt=0)
+    """How often a worker looks for sessions that Temporal ended, or never started, without us."""
+
+    # Tool: web_fetch
+    web_ports: str = Field("80,443,8000-9000", alias="CONDUCTOR_WEB_PORTS")
+    """Ports that web_fetch may ask for."""
+    web_allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field((), alias="CONDUCTOR_WEB_ALLOW_HOSTS")
+    """If set, the only hosts that web_fetch may ask; a leading dot means every subdomain."""
+    web_deny_hosts: Annotated[tuple[str, ...], NoDecode] = Field((), alias="CONDUCTOR_WEB_DENY_HOSTS")
+    """Hosts that web_fetch never asks; a leading dot means every subdomain."""
+
+    # Tool: code_run
+    sandbox: str = Field("auto", alias="CONDUCTOR_SANDBOX", pattern="^(auto|docker|bubblewrap|off)$")
+    """`docker`, `bubblewrap`, `off`, or `auto`: the first of these two that works."""
+    docker_host: str | None = Field(None, alias="DOCKER_HOST")
+    """Docker's own setting: where its engine listens."""
+    sandbox_image_python: str = Field("python:3.11-slim", alias="CONDUCTOR_SANDBOX_IMAGE_PYTHON")
+    """Image for Python code; never pulled during a call."""
+    sandbox_image_node: str = Field("node:20-slim", alias="CONDUCTOR_SANDBOX_IMAGE_NODE")
+    """Image for JavaScript; never pulled during a call."""
+    sandbox_runtime: str | None = Field(None, alias="CONDUCTOR_SANDBOX_RUNTIME")
+    """Docker runtime, for example `runsc`."""
+    sandbox_concurrency: int = Field(4, alias="CONDUCTOR_SANDBOX_CONCURRENCY", ge=1, le=256)
+    """Sandboxes of one worker at the same time."""
+    unsafe_subprocess: bool = Field(False, alias="CONDUCTOR_UNSAFE_SUBPROCESS")
+    """Run code in a plain process without any isolation. Refused unless the API listens on loopback."""
+
+    # Tool: sql_query
+    sql_url: SecretStr | None = Field(None, alias="CONDUCTOR_SQL_URL")
+    """The database that sql_query works on, with a login of its own. Never the store's."""
+    sql_role: str | None = Field(None, alias="CONDUCTOR_SQL_ROLE", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Role that the model's statements run under (SET LOCAL ROLE): it must not see the ledger."""
+    sql_ledger: bool = Field(True, alias="CONDUCTOR_SQL_LEDGER")
+    """Whether that database may hold the ledger that makes a write happen once."""
+    sql_timeout_seconds: float = Field(30, alias="CONDUCTOR_SQL_TIMEOUT_SECONDS", gt=0, le=600)
+    """Limit for one statement."""
+
+    # Development
+    task_queue: str = Field("conductor", alias="CONDUCTOR_TASK_QUEUE", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
+    """Temporal task queue of workflows, models and tools; `-sandbox` is appended for code_run."""
+    data_dir: Path = Field(Path(".conductor"), alias="CONDUCTOR_DATA_DIR")
+    """Where `conductor dev` keeps its data."""
+    dev_page: str | None = Field(None, alias="CONDUCTOR_DEV_PAGE")
+    """Set by `conductor dev` alone: the one loopback address and port that web_fetch may also ask."""
+    log_level: str = Field("INFO", alias="CONDUCTOR_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """Least severe level that is logged."""
+    log_json: bool = Field(False, alias="CONDUCTOR_LOG_JSON")
+    """One JSON object a line instead of text for people."""
+
+    @field_validator("worker_queues", "tool_modules", "web_allow_hosts", "web_deny_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Settings":
+        if (self.supabase_url or self.supabase_service_key) and not (self.supabase_db_url or self.database_url):
+            raise ConfigurationError(
+                "SUPABASE_URL and SUPABASE_SERVICE_KEY alone do not reach the database. Set SUPABASE_DB_URL to the "
+                "connection string that Supabase shows under Project settings, Database, Connection string."
+            )
+        if self.auth is Auth.OFF and not is_loopback(self.host):
+            raise ConfigurationError(
+                f"CONDUCTOR_AUTH=off with CONDUCTOR_HOST={self.host} would let anybody in. Set CONDUCTOR_AUTH=keys, or "
+                "listen on 127.0.0.1."
+            )
+        if self.unsafe_subprocess and not is_loopback(self.host):
+            raise ConfigurationError(
+                "CONDUCTOR_UNSAFE_SUBPROCESS=1 runs the model's code without isolation and is refused unless the API "
+                "listens on loopback. Install Docker or bubblewrap, or set CONDUCTOR_HOST=127.0.0.1."
+            )
+        return self
+
+    @property
+    def store_url(self) -> str:
+        """The connection string of Conductor's own Postgres.
+
+        Raises:
+            ConfigurationError: none is set.
+        """
+        secret = self.supabase_db_url or self.database_url
+        if secret is None:
+            raise ConfigurationError(
+                "No database is configured. Set DATABASE_URL (or SUPABASE_DB_URL) to a Postgres connection string, or "
+                "use `conductor dev`, which brings its own."
+            )
+        return secret.get_secret_value()
+
+
+def is_loopback(host: str) -> bool:
+    """True for the addresses that only this machine reaches."""
+    return host in ("127.0.0.1", "::1", "localhost")
+
+
+def load() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        ConfigurationError: a value is not possible. The sentence names the variable and never its value: it may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in entry['loc'])}: {entry['msg']}"
+            for entry in error.errors(include_input=False, include_url=False, include_context=False)
+        )
+        raise ConfigurationError(
+            f"The settings cannot be used. {wrong}. Correct it in the environment or in .env."
+        ) from None
+
+
+def environment() -> dict[str, str]:
+    """A copy of this process's own environment, for children that are to see the same."""
+    return dict(os.environ)  # noqa: TID251 - this module is the one that may

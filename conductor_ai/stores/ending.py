@@ -1,0 +1,178 @@
+"""The end of a session: one transaction picks the outcome, whoever asks, and returns it ever after."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from conductor_ai.contracts.models import Stop
+from conductor_ai.contracts.session import FinishInput, FinishOutcome
+from conductor_ai.contracts.status import CallState, Status, StopReason
+from conductor_ai.contracts.tools import ToolError, ToolResult
+from conductor_ai.stores.call_journal import outcome_unknown, settle
+from conductor_ai.stores.transcript import StoredCall, stored_call
+from conductor_ai.stores.writing import Journal, Writer
+from conductor_ai.text import clean
+
+
+@dataclass(frozen=True)
+class End:
+    """What whoever ends a session believes the outcome to be."""
+
+    stop_reason: StopReason
+    error_code: str | None = None
+    error_message: str | None = None
+    retryable: bool = False
+
+
+def status_of(reason: StopReason) -> Status:
+    """`final_answer` completes, `cancelled` cancels, everything else fails."""
+    match reason:
+        case StopReason.FINAL_ANSWER:
+            return Status.COMPLETED
+        case StopReason.CANCELLED:
+            return Status.CANCELLED
+        case _:
+            return Status.FAILED
+
+
+async def end(writer: Writer, wanted: End) -> FinishOutcome:
+    """Write the end, or return the one that is stored. A cancel that was accepted wins over everything else."""
+    if writer.ended:
+        return _stored(writer.row)
+    if writer.row["cancel_requested_at"] is not None:
+        wanted = End(StopReason.CANCELLED)
+    connection = writer.connection
+    status = status_of(wanted.stop_reason)
+    await _settle_calls(writer)
+    error: dict[str, Any] | None = None
+    if status is Status.FAILED:
+        error = {
+            "code": wanted.error_code or "internal",
+            "message": clean(wanted.error_message or ""),
+            "retryable": wanted.retryable,
+        }
+    answer = await _final_answer(writer) if status is Status.COMPLETED else None
+    await writer.update(
+        "status = $2, stop_reason = $3, error = $4, final_answer = $5, retry = NULL, ended_at = clock_timestamp(), "
+        "warnings = warnings || $6::jsonb",
+        status.value,
+        wanted.stop_reason.value,
+        error,
+        None if answer is None else answer[0],
+        ["The answer was cut at the model's output limit."] if answer is not None and answer[1] else [],
+    )
+    writer.event(
+        "session.ended",
+        {"status": status.value, "stop_reason": wanted.stop_reason.value, "error": error},
+        dedupe="ended",
+    )
+    row = await connection.fetchrow("SELECT * FROM conductor.sessions WHERE id = $1", writer.session_id)
+    return _stored(row)
+
+
+def _stored(row: Any) -> FinishOutcome:
+    error = row["error"] or {}
+    return FinishOutcome(
+        status=Status(row["status"]),
+        stop_reason=StopReason(row["stop_reason"]),
+        steps=row["steps"],
+        cost_usd=row["cost_usd"],
+        error_code=error.get("code"),
+        error_message=error.get("message"),
+    )
+
+
+async def _settle_calls(writer: Writer) -> None:
+    """Nothing stays open: by the session's id, not from anybody's memory."""
+    connection, session_id = writer.connection, writer.session_id
+    await connection.execute(
+        "UPDATE conductor.approvals SET status = 'cancelled', closed_at = clock_timestamp() "
+        "WHERE session_id = $1 AND status = 'pending'",
+        session_id,
+    )
+    calls = await connection.fetch(
+        "SELECT call_id, state, (facts ->> 'writes')::boolean AS writes FROM conductor.tool_calls WHERE session_id = $1 "
+        "AND state IN ('ready', 'waiting', 'executing') ORDER BY call_no, idx",
+        session_id,
+    )
+    message = "The session ended before this call had a result."
+    abandoned = ToolResult(ok=False, content=message, error=ToolError(code="abandoned", message=message))
+    for call in calls:
+        if call["state"] == CallState.EXECUTING and call["writes"]:
+            await settle(writer, call["call_id"], CallState.OUTCOME_UNKNOWN, outcome_unknown(), "state = 'executing'")
+        else:
+            # A call that only reads had no effect, however far it came.
+            await settle(
+                writer, call["call_id"], CallState.ABANDONED, abandoned, "state IN ('ready', 'waiting', 'executing')"
+            )
+
+
+async def _final_answer(writer: Writer) -> tuple[str, bool] | None:
+    """The text of the last answer, and whether it was cut."""
+    answer = await writer.connection.fetchval(
+        "SELECT answer FROM conductor.model_calls WHERE session_id = $1 AND NOT superseded ORDER BY call_no DESC LIMIT 1",
+        writer.session_id,
+    )
+    if answer is None:
+        return None
+    text = answer["final_answer"] if answer["final_answer"] is not None else answer["text"]
+    return str(text), answer["stop"] == Stop.MAX_TOKENS
+
+
+class Ending:
+    """Reads and writes of the activity `finish` and of the reconciler."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def finish(self, request: FinishInput, run_id: str) -> tuple[FinishOutcome, bool]:
+        """The end as it is stored, and whether a cancel was asked for that Temporal may not know of yet.
+
+        Raises:
+            Fenced: another run is the current one; it will write the end.
+        """
+        wanted = End(request.stop_reason, request.error_code, request.error_message, request.retryable)
+        if request.cancel_seen:
+            wanted = End(StopReason.CANCELLED)
+
+        async def change(writer: Writer) -> tuple[FinishOutcome, bool]:
+            return await end(writer, wanted), writer.row["cancel_requested_at"] is not None
+
+        if (stored := await self._ended(request.fence.session_id)) is not None:
+            return stored
+        return await self._journal.write(request.fence, run_id, change)
+
+    async def _ended(self, session_id: str) -> tuple[FinishOutcome, bool] | None:
+        async with self._journal.database.connection() as connection:
+            row = await connection.fetchrow("SELECT * FROM conductor.sessions WHERE id = $1", session_id)
+        return (_stored(row), row["cancel_requested_at"] is not None) if row and row["ended_at"] is not None else None
+
+    async def force(self, session_id: str, wanted: End, *, expected_run: str | None) -> FinishOutcome | None:
+        """End a session that Temporal ended, or never started, without us. None if its run changed meanwhile."""
+
+        async def change(writer: Writer) -> FinishOutcome | None:
+            if not writer.ended and writer.row["run_id"] != expected_run:
+                return None
+            return await end(writer, wanted)
+
+        return await self._journal.write_unfenced(session_id, change)
+
+    async def abandon(self, session_id: str, wanted: End) -> FinishOutcome | None:
+        """End a session that was never started. None if it has started after all."""
+
+        async def change(writer: Writer) -> FinishOutcome | None:
+            if writer.row["start_state"] != "starting" or writer.row["run_id"] is not None:
+                return None
+            await writer.update("start_state = 'abandoned'")
+            return await end(writer, wanted)
+
+        return await self._journal.write_unfenced(session_id, change)
+
+    async def unknown_calls(self, session_id: str) -> list[tuple[str, StoredCall]]:
+        """Calls of an ended session whose outcome is not known: org id and call."""
+        async with self._journal.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT t.*, s.org_id FROM conductor.tool_calls t JOIN conductor.sessions s ON s.id = t.session_id "
+                "WHERE t.session_id = $1 AND t.state = 'outcome_unknown'",
+                session_id,
+            )
+        return [(row["org_id"], stored_call(row)) for row in rows]

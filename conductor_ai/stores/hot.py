@@ -1,0 +1,173 @@
+"""Redis: a copy of each snapshot with its version, token deltas, and rings. Losing it costs latency, never an answer."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from conductor_ai import names
+from conductor_ai.contracts.views import SessionView
+from conductor_ai.stores.snapshots import Snapshots
+from conductor_ai.stores.writing import Committed
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 0.5
+DOCUMENT_MAX_BYTES = 1_000_000
+"""Larger snapshots are built from the rows each time: they would push everything else out of Redis."""
+REFRESH_MAX_STEPS = 100
+"""Beyond this many steps a writer no longer rebuilds the copy after each change; the next reader fills it."""
+
+# Replaces a copy only by a newer one: writers finish in any order.
+_PUT = """
+local stored = redis.call('HGET', KEYS[1], 'version')
+if stored and tonumber(stored) >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[1], 'document', ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+
+_AWAY = (RedisError, OSError, TimeoutError, asyncio.TimeoutError)
+
+
+class Hot:
+    """Redis, or its absence: nothing here raises because Redis is away."""
+
+    def __init__(self, url: str | None) -> None:
+        self._redis: Any = (
+            None
+            if url is None
+            else Redis.from_url(
+                url,
+                socket_timeout=TIMEOUT_SECONDS,
+                socket_connect_timeout=TIMEOUT_SECONDS,
+                retry=Retry(NoBackoff(), 1),
+                decode_responses=True,
+            )
+        )
+
+    async def ping(self) -> str | None:
+        """None if Redis answers, else a sentence that says why not."""
+        if self._redis is None:
+            return "REDIS_URL is not set; reads come from Postgres alone."
+        try:
+            await self._redis.ping()
+        except _AWAY as error:
+            return f"Redis does not answer ({type(error).__name__}); reads come from Postgres alone."
+        return None
+
+    async def get(self, org_id: str, session_id: str) -> SessionView | None:
+        """The copy of a session, however old."""
+        if self._redis is None:
+            return None
+        try:
+            document = await self._redis.hget(names.snapshot_key(org_id, session_id), "document")
+        except _AWAY as error:
+            log.info("redis is away: %s", type(error).__name__)
+            return None
+        return None if document is None else _read(document)
+
+    async def put(self, org_id: str, view: SessionView) -> None:
+        """Store a copy unless a newer one is there."""
+        if self._redis is None:
+            return
+        document = view.model_dump_json()
+        if len(document) > DOCUMENT_MAX_BYTES:
+            return
+        key = names.snapshot_key(org_id, view.session_id)
+        try:
+            await cast("Awaitable[int]", self._redis.eval(_PUT, 1, key, view.version, document, names.HOT_TTL_SECONDS))
+        except _AWAY as error:
+            log.info("redis is away: %s", type(error).__name__)
+
+    async def ring(self, commit: Committed) -> None:
+        """Tell everybody who waits for this session to look into Postgres."""
+        if self._redis is None:
+            return
+        try:
+            await self._redis.publish(names.RING_CHANNEL, f"{commit.org_id} {commit.session_id} {commit.version}")
+        except _AWAY as error:
+            log.info("redis is away: %s", type(error).__name__)
+
+    async def delta(self, org_id: str, session_id: str, call_no: int, attempt: int, text: str) -> None:
+        """Append a piece of a reply that is under way."""
+        if self._redis is None:
+            return
+        key = names.deltas_key(org_id, session_id)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.xadd(
+                    key,
+                    {"call_no": call_no, "attempt": attempt, "text": text},
+                    maxlen=names.DELTAS_MAX,
+                    approximate=True,
+                )
+                pipeline.expire(key, names.HOT_TTL_SECONDS)
+                await pipeline.execute()
+        except _AWAY as error:
+            log.info("redis is away: %s", type(error).__name__)
+
+    async def rings(self) -> AsyncIterator[tuple[str, int]]:
+        """Session ids and versions as they are rung. Ends with an exception when Redis goes away."""
+        if self._redis is None:
+            return
+        async with self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(names.RING_CHANNEL)
+            while True:
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=30)
+                if message is not None:
+                    _, session_id, version = str(message["data"]).split(" ")
+                    yield session_id, int(version)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._redis is not None:
+            await self._redis.aclose()
+
+
+def _read(document: str) -> SessionView | None:
+    try:
+        return SessionView.model_validate_json(document)
+    except ValueError:
+        return None  # written by another version of this program: as good as absent
+
+
+class HotCopies:
+    """The announcer of a worker: rings, and refreshes the copy in the background, one build for each session at a time."""
+
+    def __init__(self, hot: Hot, snapshots: Snapshots) -> None:
+        self._hot = hot
+        self._snapshots = snapshots
+        self._wanted: dict[str, Committed] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def committed(self, commit: Committed) -> None:
+        """Ring now, refresh soon."""
+        self._wanted[commit.session_id] = commit
+        if commit.session_id not in self._running:
+            self._running[commit.session_id] = asyncio.create_task(self._refresh(commit.session_id))
+
+    async def _refresh(self, session_id: str) -> None:
+        try:
+            while (commit := self._wanted.pop(session_id, None)) is not None:
+                await self._hot.ring(commit)
+                if commit.steps > REFRESH_MAX_STEPS:
+                    continue
+                try:
+                    view = await self._snapshots.build(commit.org_id, session_id)
+                except Exception as error:  # noqa: BLE001 - a copy: whatever went wrong, a reader builds its own
+                    log.info("no copy of %s was made: %s", session_id, type(error).__name__)
+                else:
+                    if view is not None:
+                        await self._hot.put(commit.org_id, view)
+        finally:
+            self._running.pop(session_id, None)
+
+    async def close(self) -> None:
+        """Finish what is under way."""
+        await asyncio.gather(*self._running.values(), return_exceptions=True)

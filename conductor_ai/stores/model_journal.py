@@ -1,0 +1,279 @@
+"""The journal of model calls: look first, write what was paid, return what is stored."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from conductor_ai.contracts.models import ModelReply, Usage
+from conductor_ai.contracts.session import Fence
+from conductor_ai.errors import Fenced
+from conductor_ai.stores.postgres import Connection
+from conductor_ai.stores.transcript import Conversation, StoredCall, conversation, counts_as_step, stored_call
+from conductor_ai.stores.writing import Journal, Writer
+from conductor_ai.text import clean_json
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered model call with the calls that it made."""
+
+    reply: ModelReply
+    calls: tuple[StoredCall, ...]
+    cost_usd: Decimal
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one attempt at a model call used, whatever became of it."""
+
+    call_no: int
+    step: int
+    attempt: int
+    model: str
+    outcome: str
+    usage: Usage
+    cost_usd: Decimal
+
+
+class ModelJournal:
+    """Reads and writes of the activity `call_model`."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def begin(self, fence: Fence, run_id: str, call_no: int) -> Answer | Conversation:
+        """The stored answer of this call, or the conversation to ask with. Claims the session for a new run.
+
+        Raises:
+            Fenced: this run may not write any more, so it must not pay for an answer either.
+        """
+        async with self._journal.database.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT run_id, ended_at FROM conductor.sessions WHERE id = $1", fence.session_id
+            )
+            if row is not None and row["ended_at"] is not None:
+                raise Fenced("The session has ended; no model is asked any more.")
+            if row is not None and row["run_id"] == run_id:
+                return await self._answer(connection, fence.session_id, call_no) or await conversation(
+                    connection, fence.session_id, call_no
+                )
+
+        async def read(writer: Writer) -> Answer | Conversation:
+            return await self._answer(writer.connection, fence.session_id, call_no) or await conversation(
+                writer.connection, fence.session_id, call_no
+            )
+
+        return await self._journal.write(fence, run_id, read)
+
+    async def reusable(self, session_id: str, input_sha: str) -> Answer | None:
+        """An answer to exactly this request that a reset left behind: it is paid already."""
+        async with self._journal.database.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT call_no, generation FROM conductor.model_calls WHERE session_id = $1 AND superseded AND input_sha = $2 "
+                "ORDER BY generation DESC, call_no DESC LIMIT 1",
+                session_id,
+                input_sha,
+            )
+            if row is None:
+                return None
+            return await self._answer(connection, session_id, row["call_no"], generation=row["generation"])
+
+    async def paid(self, session_id: str, run_id: str, attempt: Attempt) -> None:
+        """Store what an attempt cost. Never fenced."""
+        await self._journal.write_unfenced(session_id, lambda writer: _paid(writer, run_id, attempt))
+
+    async def retrying(self, fence: Fence, run_id: str, attempt: Attempt, next_at: datetime, reason: str) -> None:
+        """Show that an attempt failed and when the next one comes, and store what the failed one cost."""
+
+        async def change(writer: Writer) -> None:
+            await _paid(writer, run_id, attempt)
+            body = {
+                "what": "model",
+                "call_no": attempt.call_no,
+                "attempt": attempt.attempt + 1,
+                "next_at": next_at.isoformat(),
+                "reason": reason,
+            }
+            await writer.update("retry = $2", body)
+            writer.event("model.retrying", body, dedupe=f"retry:{attempt.call_no}:{run_id}:{attempt.attempt}")
+
+        await self._journal.write(fence, run_id, change)
+
+    async def answered(
+        self,
+        fence: Fence,
+        run_id: str,
+        attempt: Attempt,
+        *,
+        input_sha: str,
+        reply: ModelReply,
+        calls: tuple[StoredCall, ...],
+        started_at: datetime,
+        latency_ms: int,
+        reused: bool = False,
+    ) -> Answer:
+        """Store attempt, answer and calls in one transaction. Returns what is stored, which may be an earlier answer.
+
+        `reused`: the answer was left behind by a reset; nothing was paid, and its calls keep their ids.
+
+        Raises:
+            Fenced: only the attempt was stored.
+        """
+
+        async def change(writer: Writer) -> Answer:
+            if not reused:
+                await _paid(writer, run_id, attempt)
+            counts = counts_as_step(reply.stop, has_calls=bool(reply.calls))
+            inserted = await writer.connection.fetchval(
+                "INSERT INTO conductor.model_calls (session_id, call_no, generation, step, model, input_sha, counts, answer, "
+                "attempts, latency_ms, started_at) SELECT $1, $2, "
+                "(SELECT coalesce(max(generation), 0) + 1 FROM conductor.model_calls WHERE session_id = $1 AND call_no = $2), "
+                "$3, $4, $5, $6, $7, $8, $9, $10 "
+                "ON CONFLICT (session_id, call_no) WHERE NOT superseded DO NOTHING RETURNING generation",
+                fence.session_id,
+                attempt.call_no,
+                attempt.step,
+                attempt.model,
+                input_sha,
+                counts,
+                clean_json(reply.model_dump(mode="json")),
+                attempt.attempt,
+                latency_ms,
+                started_at,
+            )
+            if inserted is not None:
+                await self._store_calls(writer, attempt, calls, inserted, reused=reused)
+                await writer.update(
+                    "retry = NULL, last_call_no = $2, steps = greatest(steps, $3)",
+                    attempt.call_no,
+                    attempt.step if counts else 0,
+                )
+                writer.event(
+                    "model.answered",
+                    {
+                        "call_no": attempt.call_no,
+                        "step": attempt.step,
+                        "stop": reply.stop.value,
+                        "reused": reused,
+                        "calls": [{"call_id": c.call_id, "tool": c.tool, "state": c.state.value} for c in calls],
+                    },
+                    dedupe=f"answer:{attempt.call_no}:{inserted}",
+                )
+            stored = await self._answer(writer.connection, fence.session_id, attempt.call_no)
+            assert stored is not None
+            return stored
+
+        try:
+            return await self._journal.write(fence, run_id, change)
+        except Fenced:
+            if not reused:
+                await self.paid(fence.session_id, run_id, attempt)
+            raise
+
+    @staticmethod
+    async def _store_calls(
+        writer: Writer, attempt: Attempt, calls: tuple[StoredCall, ...], generation: int, *, reused: bool
+    ) -> None:
+        if reused:
+            await writer.connection.execute(
+                "UPDATE conductor.tool_calls SET superseded = false, call_no = $3, generation = $4 "
+                "WHERE session_id = $1 AND call_id = ANY($2)",
+                writer.session_id,
+                [call.call_id for call in calls],
+                attempt.call_no,
+                generation,
+            )
+            return
+        if not calls:
+            return
+        await writer.connection.executemany(
+            "INSERT INTO conductor.tool_calls (call_id, session_id, call_no, generation, idx, provider_id, tool, arguments, args_sha, facts, "
+            "state, replayable, result, finished_at) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CASE WHEN $14 THEN clock_timestamp() END)",
+            [
+                (
+                    call.call_id,
+                    writer.session_id,
+                    attempt.call_no,
+                    generation,
+                    index,
+                    call.provider_id,
+                    call.tool,
+                    clean_json(call.arguments),
+                    call.args_sha,
+                    call.facts.model_dump(mode="json"),
+                    call.state.value,
+                    call.replayable,
+                    None if call.result is None else clean_json(call.result.model_dump(mode="json")),
+                    call.result is not None,
+                )
+                for index, call in enumerate(calls)
+            ],
+        )
+
+    @staticmethod
+    async def _answer(
+        connection: Connection, session_id: str, call_no: int, *, generation: int | None = None
+    ) -> Answer | None:
+        row = await connection.fetchrow(
+            "SELECT generation, answer, (SELECT coalesce(sum(cost_usd), 0) FROM conductor.model_attempts a WHERE a.session_id = $1 "
+            "AND a.call_no = $2) AS cost FROM conductor.model_calls WHERE session_id = $1 AND call_no = $2 "
+            "AND CASE WHEN $3::int IS NULL THEN NOT superseded ELSE generation = $3 END",
+            session_id,
+            call_no,
+            generation,
+        )
+        if row is None:
+            return None
+        reply = ModelReply.model_validate(row["answer"])
+        calls = await connection.fetch(
+            "SELECT * FROM conductor.tool_calls WHERE session_id = $1 AND call_no = $2 AND generation = $3 ORDER BY idx",
+            session_id,
+            call_no,
+            row["generation"],
+        )
+        return Answer(reply, tuple(stored_call(call) for call in calls), row["cost"], reply.usage)
+
+
+async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> None:
+    usage = attempt.usage
+    inserted = await writer.connection.fetchval(
+        "INSERT INTO conductor.model_attempts (session_id, call_no, run_id, attempt, step, model, outcome, input_tokens, "
+        "output_tokens, cache_read_tokens, cache_write_tokens, cost_usd) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
+        "$12) ON CONFLICT DO NOTHING RETURNING true",
+        writer.session_id,
+        attempt.call_no,
+        run_id,
+        attempt.attempt,
+        attempt.step,
+        attempt.model,
+        attempt.outcome,
+        usage.input,
+        usage.output,
+        usage.cache_read,
+        usage.cache_write,
+        attempt.cost_usd,
+    )
+    if not inserted:
+        return
+    await writer.update(
+        "input_tokens = input_tokens + $2, output_tokens = output_tokens + $3, cache_read_tokens = cache_read_tokens + $4, "
+        "cache_write_tokens = cache_write_tokens + $5, cost_usd = cost_usd + $6",
+        usage.input + usage.cache_read + usage.cache_write,
+        usage.output,
+        usage.cache_read,
+        usage.cache_write,
+        attempt.cost_usd,
+    )
+    writer.event(
+        "model.attempt",
+        {
+            "call_no": attempt.call_no,
+            "attempt": attempt.attempt,
+            "outcome": attempt.outcome,
+            "tokens": usage.model_dump(mode="json", exclude={"reported_cost_usd"}),
+            "cost_usd": str(attempt.cost_usd),
+        },
+        dedupe=f"attempt:{attempt.call_no}:{run_id}:{attempt.attempt}",
+    )

@@ -1,0 +1,118 @@
+"""The connection to Conductor's own Postgres."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from conductor_ai.errors import Unavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+    Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+else:
+    Connection = Any
+    Pool = Any
+
+POOLER_PORT = 6543
+"""Supabase's transaction pooler: prepared statements do not survive a transaction there."""
+
+CONNECT_SECONDS = 3
+STATEMENT_SECONDS = 4
+"""A read or write of ours that takes longer means that Postgres is as good as away: nobody waits over 5 s."""
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InterfaceError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
+def unavailable(error: BaseException) -> Unavailable:
+    """The error as a caller sees it: no address, no credential, no text of the driver."""
+    return Unavailable(
+        f"The database cannot be reached right now ({type(error).__name__}). Nothing was changed; try again in a moment."
+    )
+
+
+async def _prepare(connection: Any) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name, schema="pg_catalog", encoder=lambda value: json.dumps(value, ensure_ascii=False), decoder=json.loads
+        )
+
+
+class Database:
+    """A pool that is opened when first used and survives the server's absence."""
+
+    def __init__(self, url: str, *, size: int = 10) -> None:
+        self._url = url
+        self._size = size
+        self._pool: Pool | None = None
+        self._opening = asyncio.Lock()
+
+    async def _open(self) -> Pool:
+        async with self._opening:
+            if self._pool is None:
+                pooled = urlsplit(self._url).port == POOLER_PORT
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._size,
+                    timeout=CONNECT_SECONDS,
+                    command_timeout=STATEMENT_SECONDS,
+                    init=_prepare,
+                    statement_cache_size=0 if pooled else 200,
+                    max_inactive_connection_lifetime=300,
+                )
+            return self._pool
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection, given back afterwards.
+
+        Raises:
+            Unavailable: Postgres is away, or too slow to count as there.
+        """
+        try:
+            pool = self._pool or await self._open()
+            async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                yield connection
+        except _AWAY as error:
+            raise unavailable(error) from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction (READ COMMITTED), committed at the end of the block.
+
+        Raises:
+            Unavailable: Postgres is away. If that happens during the commit, the outcome is not known: every
+                caller's write is safe to repeat.
+        """
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def close(self) -> None:
+        """Close the pool; connections in use are cut after 5 s."""
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), 5)
+            except TimeoutError:
+                self._pool.terminate()
+            self._pool = None

@@ -1,0 +1,331 @@
+"""Snapshots of sessions, built from the rows: no document is stored, so parallel writers cannot lose each other's work."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from conductor_ai.contracts.status import ApprovalStatus, CallState, Phase, Status, StopReason
+from conductor_ai.contracts.tools import Column
+from conductor_ai.contracts.views import (
+    ActionView,
+    ApprovalView,
+    DecisionView,
+    ErrorView,
+    ExecutionState,
+    FirstAction,
+    RetryView,
+    SessionSummary,
+    SessionView,
+    StepView,
+    TimesView,
+    Tokens,
+)
+from conductor_ai.stores.postgres import Connection, Database
+
+_APPROVALS = """
+    SELECT a.*, t.tool, t.arguments, t.state AS call_state, m.step, m.answer ->> 'text' AS thought
+    FROM conductor.approvals a
+    JOIN conductor.tool_calls t ON t.call_id = a.call_id
+    JOIN conductor.model_calls m
+      ON m.session_id = t.session_id AND m.call_no = t.call_no AND m.generation = t.generation
+"""
+
+
+@dataclass(frozen=True)
+class ApprovalFilter:
+    """Which approvals a list shows."""
+
+    status: ApprovalStatus | None = None
+    session_id: str | None = None
+    before: tuple[datetime, str] | None = None
+    """Keyset: those asked before this time and id."""
+    limit: int = 50
+
+
+class Snapshots:
+    """Reads for the API. All of them are scoped by org."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def version(self, org_id: str, session_id: str) -> int | None:
+        """The session's version; None if this org has no such session."""
+        async with self._database.connection() as connection:
+            return await connection.fetchval(  # type: ignore[no-any-return]
+                "SELECT version FROM conductor.sessions WHERE org_id = $1 AND id = $2", org_id, session_id
+            )
+
+    async def build(self, org_id: str, session_id: str) -> SessionView | None:
+        """The whole session, of one moment; None if this org has no such session."""
+        async with (
+            self._database.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            row = await connection.fetchrow(
+                "SELECT * FROM conductor.sessions WHERE org_id = $1 AND id = $2", org_id, session_id
+            )
+            if row is None:
+                return None
+            pending = await _approvals(
+                connection,
+                _APPROVALS + "WHERE a.session_id = $1 AND a.status = 'pending' ORDER BY a.requested_at",
+                session_id,
+            )
+            steps = await _steps(connection, session_id, Status(row["status"]))
+        return _session(row, steps, pending)
+
+    async def list_sessions(
+        self,
+        org_id: str,
+        *,
+        status: Status | None = None,
+        phase: Phase | None = None,
+        model: str | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 50,
+    ) -> list[SessionSummary]:
+        """Sessions of an org, newest first, at most `limit`."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT * FROM conductor.sessions WHERE org_id = $1 AND ($2::text IS NULL OR status = $2) "
+                "AND ($3::text IS NULL OR phase = $3) AND ($4::text IS NULL OR model = $4) "
+                "AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::text)) ORDER BY created_at DESC, id DESC LIMIT $7",
+                org_id,
+                status,
+                phase,
+                model,
+                before[0] if before else None,
+                before[1] if before else None,
+                limit,
+            )
+        return [
+            SessionSummary(
+                session_id=row["id"],
+                status=Status(row["status"]),
+                phase=Phase(row["phase"]),
+                model=row["model"],
+                title=row["title"],
+                metadata=row["metadata"],
+                step_count=row["steps"],
+                total_cost_usd=float(row["cost_usd"]),
+                stop_reason=StopReason(row["stop_reason"]) if row["stop_reason"] else None,
+                created_at=row["created_at"],
+                ended_at=row["ended_at"],
+                version=row["version"],
+            )
+            for row in rows
+        ]
+
+    async def approval(self, org_id: str, approval_id: str) -> ApprovalView | None:
+        """One approval; None if this org has no such approval."""
+        async with self._database.connection() as connection:
+            found = await _approvals(connection, _APPROVALS + "WHERE a.org_id = $1 AND a.id = $2", org_id, approval_id)
+        return found[0] if found else None
+
+    async def list_approvals(self, org_id: str, which: ApprovalFilter) -> list[ApprovalView]:
+        """Approvals of an org, newest first, at most `limit`."""
+        async with self._database.connection() as connection:
+            return await _approvals(
+                connection,
+                _APPROVALS
+                + "WHERE a.org_id = $1 AND ($2::text IS NULL OR a.status = $2) AND ($3::text IS NULL OR a.session_id = $3) "
+                "AND ($4::timestamptz IS NULL OR (a.requested_at, a.id) < ($4, $5::text)) "
+                "ORDER BY a.requested_at DESC, a.id DESC LIMIT $6",
+                org_id,
+                which.status,
+                which.session_id,
+                which.before[0] if which.before else None,
+                which.before[1] if which.before else None,
+                which.limit,
+            )
+
+
+def _execution(call_state: str) -> ExecutionState:
+    match CallState(call_state):
+        case CallState.EXECUTING:
+            return ExecutionState(state="executing")
+        case CallState.SUCCEEDED:
+            return ExecutionState(state="succeeded")
+        case CallState.FAILED:
+            return ExecutionState(state="failed")
+        case CallState.OUTCOME_UNKNOWN:
+            return ExecutionState(state="outcome_unknown")
+        case _:
+            return ExecutionState(state="not_started")
+
+
+async def _approvals(connection: Connection, sql: str, *values: Any) -> list[ApprovalView]:
+    rows = await connection.fetch(sql, *values)
+    if not rows:
+        return []
+    decisions = await connection.fetch(
+        "SELECT * FROM conductor.decisions WHERE call_id = ANY($1) ORDER BY at", [row["call_id"] for row in rows]
+    )
+    return [
+        ApprovalView(
+            id=row["id"],
+            session_id=row["session_id"],
+            step=row["step"],
+            call_id=row["call_id"],
+            tool=row["tool"],
+            arguments=row["arguments"],
+            arguments_sha256=row["args_sha"],
+            summary=row["consequence"]["summary"],
+            risk=row["consequence"]["risk"],
+            evidence=tuple(Column.model_validate(item) for item in row["consequence"]["evidence"]),
+            thought=row["thought"] or None,
+            rule=row["rule"],
+            status=ApprovalStatus(row["status"]),
+            requested_at=row["requested_at"],
+            expires_at=row["expires_at"],
+            decisions=tuple(
+                DecisionView(
+                    by=item["by"],
+                    decision=item["decision"],
+                    comment=item["comment"],
+                    at=item["at"],
+                    via=item["via"],
+                    verified=item["verified"],
+                    counted=item["counted"],
+                )
+                for item in decisions
+                if item["call_id"] == row["call_id"]
+            ),
+            execution=_execution(row["call_state"]),
+        )
+        for row in rows
+    ]
+
+
+async def _steps(connection: Connection, session_id: str, status: Status) -> tuple[StepView, ...]:
+    answers = await connection.fetch(
+        "SELECT call_no, step, counts, answer, latency_ms, started_at FROM conductor.model_calls "
+        "WHERE session_id = $1 AND NOT superseded ORDER BY call_no",
+        session_id,
+    )
+    calls = await connection.fetch(
+        "SELECT t.*, (SELECT a.id FROM conductor.approvals a WHERE a.call_id = t.call_id AND a.status <> 'superseded') "
+        "AS approval_id FROM conductor.tool_calls t WHERE t.session_id = $1 AND NOT t.superseded ORDER BY t.call_no, t.idx",
+        session_id,
+    )
+    spent = {
+        row["step"]: row
+        for row in await connection.fetch(
+            "SELECT step, count(*) AS attempts, sum(input_tokens) AS input, sum(output_tokens) AS output, "
+            "sum(cache_read_tokens) AS cache_read, sum(cache_write_tokens) AS cache_write, sum(cost_usd) AS cost "
+            "FROM conductor.model_attempts WHERE session_id = $1 GROUP BY step",
+            session_id,
+        )
+    }
+    actions: dict[int, list[ActionView]] = {}
+    for call in calls:
+        actions.setdefault(call["call_no"], []).append(_action(call))
+    counted = [row for row in answers if row["counts"]]
+    last = counted[-1]["call_no"] if counted else None
+    return tuple(
+        _step(
+            row,
+            tuple(actions.get(row["call_no"], ())),
+            spent.get(row["step"]),
+            final=status is Status.COMPLETED and row["call_no"] == last,
+        )
+        for row in counted
+    )
+
+
+def _action(call: Any) -> ActionView:
+    result = call["result"]
+    return ActionView(
+        call_id=call["call_id"],
+        tool_name=call["tool"],
+        arguments=call["arguments"],
+        arguments_sha256=call["args_sha"],
+        status=CallState(call["state"]),
+        observation=None if result is None else result["content"],
+        data=None if result is None else result["data"],
+        truncated=result is not None and result["truncated"],
+        error=None if result is None else result["error"],
+        approval_id=call["approval_id"],
+        started_at=call["started_at"],
+        finished_at=call["finished_at"],
+    )
+
+
+def _step(row: Any, actions: tuple[ActionView, ...], spent: Any, *, final: bool) -> StepView:
+    answer = row["answer"]
+    said = answer["final_answer"] if answer["final_answer"] is not None else answer["text"]
+    observations = [action.observation for action in actions if action.observation is not None]
+    return StepView(
+        step_number=row["step"],
+        thought=None if final and answer["final_answer"] is None else (answer["text"] or None),
+        action=FirstAction(tool_name=actions[0].tool_name, arguments=actions[0].arguments) if actions else None,
+        actions=actions,
+        observation="\n\n".join(observations) if observations else None,
+        is_final=final,
+        final_answer=said if final else None,
+        tokens=Tokens(
+            input=int(spent["input"]),
+            output=int(spent["output"]),
+            cache_read=int(spent["cache_read"]),
+            cache_write=int(spent["cache_write"]),
+        )
+        if spent
+        else Tokens(),
+        cost_usd=float(spent["cost"]) if spent else 0.0,
+        latency_ms=row["latency_ms"],
+        attempts=spent["attempts"] if spent else 1,
+        started_at=row["started_at"],
+    )
+
+
+def _waiting_for(row: Any, pending: list[ApprovalView]) -> str | None:
+    match Phase(row["phase"]):
+        case Phase.QUEUED:
+            return "a worker to take it"
+        case Phase.AWAITING_APPROVAL if len(pending) == 1:
+            return f"a decision about {pending[0].tool} ({pending[0].id})"
+        case Phase.AWAITING_APPROVAL:
+            return f"decisions about {len(pending)} calls"
+        case Phase.RETRYING:
+            return f"the next attempt at {row['retry']['next_at']}"
+        case Phase.THINKING:
+            return "the model"
+        case Phase.CALLING_TOOL:
+            return "a tool"
+        case Phase.CANCELLING:
+            return "what is running to stop"
+        case _:
+            return None
+
+
+def _session(row: Any, steps: tuple[StepView, ...], pending: list[ApprovalView]) -> SessionView:
+    return SessionView(
+        session_id=row["id"],
+        status=Status(row["status"]),
+        phase=Phase(row["phase"]),
+        waiting_for=_waiting_for(row, pending),
+        model=row["model"],
+        title=row["title"],
+        metadata=row["metadata"],
+        tools=tuple(row["tools"]),
+        max_steps=row["max_steps"],
+        step_count=row["steps"],
+        steps=steps,
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        total_cost_usd=float(row["cost_usd"]),
+        final_answer=row["final_answer"],
+        stop_reason=StopReason(row["stop_reason"]) if row["stop_reason"] else None,
+        error=ErrorView.model_validate(row["error"]) if row["error"] else None,
+        pending_approvals=tuple(pending),
+        retry=RetryView.model_validate(row["retry"]) if row["retry"] else None,
+        times=TimesView(
+            created_at=row["created_at"],
+            started_at=row["started_at"],
+            ended_at=row["ended_at"],
+            updated_at=row["updated_at"],
+            deadline_at=row["deadline_at"],
+        ),
+        version=row["version"],
+        warnings=tuple(row["warnings"]),
+    )

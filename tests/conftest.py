@@ -1,0 +1,6 @@
+"""Loads the modules with shared fixtures. A fixture starts its server only when a test asks for it."""
+
+pytest_plugins = [
+    "tests.fixtures_servers",
+    "tests.fixtures_sql",
+]

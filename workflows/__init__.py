@@ -1,0 +1,1 @@
+"""Temporal workflows: deterministic, pure, free of I/O."""

@@ -1,0 +1,122 @@
+"""What comes next in a session. Pure: given the state and what an activity returned, the next move."""
+
+from dataclasses import dataclass
+
+from conductor_ai.contracts.models import Stop
+from conductor_ai.contracts.session import CallRef, Carried, ModelOutcome, SessionInput
+from conductor_ai.contracts.status import StopReason
+from conductor_ai.errors import Code
+
+REPAIRS_MAX = 1
+"""How often in a row a reply is asked for again before the session fails."""
+PAUSES_MAX = 8
+"""How often in a row a provider may pause one turn."""
+
+
+@dataclass(frozen=True)
+class AskModel:
+    """Call the model."""
+
+    call_no: int
+    step: int
+
+
+@dataclass(frozen=True)
+class RunCalls:
+    """Run these calls, all at once, each in its own time."""
+
+    calls: tuple[CallRef, ...]
+
+
+@dataclass(frozen=True)
+class End:
+    """The loop is over."""
+
+    stop_reason: StopReason
+    error_code: str | None = None
+    error_message: str | None = None
+    retryable: bool = False
+
+
+def before_model(state: Carried, session: SessionInput) -> AskModel | End:
+    """Ask the model for the next step, unless the steps are used up."""
+    if state.steps >= session.max_steps:
+        return End(
+            StopReason.MAX_STEPS,
+            Code.MAX_STEPS,
+            f"The session used all of its {session.max_steps} steps without a final answer. Start it again with a "
+            "higher max_steps, or with a smaller task.",
+        )
+    return AskModel(state.next_call_no, state.steps + 1)
+
+
+def scheduled(state: Carried, ask: AskModel) -> Carried:
+    """The state once a model call is scheduled: its number is used up, whatever comes of it."""
+    return state.model_copy(update={"next_call_no": ask.call_no + 1})
+
+
+def after_model(state: Carried, outcome: ModelOutcome) -> tuple[Carried, AskModel | RunCalls | End]:
+    """What a reply leads to. `AskModel` here means: once more, for the same step."""
+    state = state.model_copy(update={"tally": state.tally + outcome.tally})
+    again = AskModel(state.next_call_no, state.steps + 1)
+    match outcome.stop:
+        case Stop.END | Stop.TOOL_CALLS if outcome.calls:
+            return _step(state), RunCalls(outcome.calls)
+        case Stop.END | Stop.TOOL_CALLS:
+            return _step(state), End(StopReason.FINAL_ANSWER)
+        case Stop.MAX_TOKENS if not outcome.calls and not outcome.cut_calls:
+            return _step(state), End(StopReason.FINAL_ANSWER)
+        case Stop.MAX_TOKENS if state.repairs < REPAIRS_MAX:
+            return _repair(state), again
+        case Stop.MAX_TOKENS:
+            return state, End(
+                StopReason.ERROR,
+                Code.MODEL_OUTPUT_LIMIT,
+                "The model's reply was cut at its output limit in the middle of a tool call, twice in a row. Nothing of "
+                "it was run. Ask for smaller pieces of work, or choose a model with a larger output limit.",
+            )
+        case Stop.MALFORMED if state.repairs < REPAIRS_MAX:
+            return _repair(state), again
+        case Stop.MALFORMED:
+            return state, End(
+                StopReason.ERROR,
+                Code.MODEL_MALFORMED,
+                "The model twice replied with something that is not the JSON object it was asked for. Choose a model with "
+                "native tool use.",
+            )
+        case Stop.PAUSE if state.repairs < PAUSES_MAX:
+            return _repair(state), again
+        case Stop.PAUSE:
+            return state, End(
+                StopReason.ERROR,
+                Code.MODEL_UNAVAILABLE,
+                f"The provider paused the same turn {PAUSES_MAX} times without finishing it.",
+                retryable=True,
+            )
+        case Stop.REFUSAL:
+            detail = f" ({outcome.stop_detail})" if outcome.stop_detail else ""
+            return _step(state), End(
+                StopReason.REFUSAL,
+                Code.MODEL_REFUSAL,
+                f"The model refused to go on{detail}. Rephrase the task, or choose another model.",
+            )
+        case Stop.CONTEXT_EXCEEDED:
+            return state, End(
+                StopReason.ERROR,
+                Code.CONTEXT_EXCEEDED,
+                "The conversation no longer fits the model's context window. Start a new session with what matters, or "
+                "choose a model with a larger window.",
+            )
+
+
+def must_continue_as_new(state: Carried, session: SessionInput, *, steps_before: int, suggested: bool) -> bool:
+    """Whether this run's history has grown enough. Asked only at a step's end, with nothing pending."""
+    return suggested or state.steps - steps_before >= session.continue_as_new_steps
+
+
+def _step(state: Carried) -> Carried:
+    return state.model_copy(update={"steps": state.steps + 1, "repairs": 0})
+
+
+def _repair(state: Carried) -> Carried:
+    return state.model_copy(update={"repairs": state.repairs + 1})
