@@ -141,6 +141,12 @@ _BY_TYPE: Mapping[str, Kind] = {
     "model_not_found": Kind.UNKNOWN_MODEL,
 }
 
+KNOWN_TYPES = frozenset(_BY_TYPE)
+"""The words that `sort` understands."""
+
+_GENERIC = (Kind.BAD_REQUEST, Kind.SERVER_ERROR)
+"""Some servers write `invalid_request_error` whatever it is: then the status is finer than the word."""
+
 _TOO_LONG = (
     "prompt is too long",
     "maximum context length",
@@ -156,11 +162,11 @@ def sort(status: int | None, type_: str | None = None, message: str = "") -> Kin
 
     Args:
         status: HTTP status; 200 or None for an error inside a stream that had begun well.
-        type_: the provider's own word. It is finer than the status, and the only thing there is in mid-stream.
+        type_: the provider's own word. It is mostly finer than the status, and all there is in mid-stream.
         message: read for one purpose: to tell a conversation that is too long from any other bad request.
     """
     kind = _BY_TYPE.get(type_ or "")
-    if kind is None:
+    if kind is None or (kind in _GENERIC and status is not None and status >= 400):
         kind = _by_status(status)
     if kind is Kind.BAD_REQUEST and any(words in message.lower() for words in _TOO_LONG):
         return Kind.CONTEXT_EXCEEDED

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -104,7 +105,7 @@ class ToolActivities:
         except NotFound as error:
             raise _final(error.message, Code.NOT_FOUND) from error
 
-    def _gate(self, call: StoredCall, sha256: str) -> tuple[Tool[Arguments], Arguments]:
+    def _gate(self, call: StoredCall, sha256: str) -> tuple[Tool[Any], Arguments]:
         """The stored call must be the one that was named, and must still fit the tool."""
         if call.args_sha != sha256 or arguments_sha256(call.tool, call.arguments) != sha256:
             raise _final(

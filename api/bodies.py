@@ -25,6 +25,8 @@ M = TypeVar("M", bound=RequestModel)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 """Names of fields that are repeated to the caller. Others, which may hold anything, are told by their parent."""
 
+_ABSENT = object()
+
 
 @dataclass(frozen=True)
 class Received(Generic[M]):
@@ -99,7 +101,8 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_unsupported(model: type[RequestModel], value: dict[str, Any]) -> None:
-    present = [pointer for pointer in model.not_supported_yet if _has(value, pointer.split("/")[1:])]
+    present = [pointer for pointer in model.not_supported_yet if _at(value, pointer) is not _ABSENT]
+    present += [pointer for pointer, word in model.values_not_supported_yet if _at(value, pointer) == word]
     if present:
         raise not_supported(present)
 
@@ -115,12 +118,12 @@ def not_supported(pointers: Iterable[str]) -> Refused:
     )
 
 
-def _has(value: Any, path: list[str]) -> bool:
-    for name in path:
+def _at(value: Any, pointer: str) -> Any:
+    for name in pointer.split("/")[1:]:
         if not isinstance(value, dict) or name not in value:
-            return False
+            return _ABSENT
         value = value[name]
-    return True
+    return value
 
 
 def invalid(details: Iterable[ErrorDetails | dict[str, Any]]) -> Refused:

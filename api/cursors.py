@@ -27,11 +27,14 @@ def decode(cursor: str | None) -> tuple[datetime, str] | None:
     try:
         at, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         moment = datetime.fromisoformat(at)
-        if moment.tzinfo is None or not _ID.fullmatch(row_id):
-            raise ValueError("not a place in a list")
+        ours = moment.tzinfo is not None and _ID.fullmatch(row_id) is not None
     except (ValueError, TypeError, RecursionError) as error:
-        message = "This is no cursor of ours. Send `next_cursor` of the page before, unchanged."
-        raise Refused(
-            message, code=Code.INVALID_REQUEST, errors=[FieldError("/query/cursor", message)]
-        ) from error
+        raise _foreign() from error
+    if not ours:
+        raise _foreign()
     return moment, row_id
+
+
+def _foreign() -> Refused:
+    message = "This is no cursor of ours. Send `next_cursor` of the page before, unchanged."
+    return Refused(message, code=Code.INVALID_REQUEST, errors=[FieldError("/query/cursor", message)])

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
+from api.ids import is_id
 from api.patience import STORE_SECONDS, within
 from api.rings import Rings
 from conductor_ai.contracts.views import SessionView
 from conductor_ai.errors import NotFound, Unavailable
-from conductor_ai.names import is_id
 from conductor_ai.stores.hot import Hot
 from conductor_ai.stores.snapshots import Snapshots
 

@@ -20,6 +20,8 @@ class RequestModel(BaseModel):
 
     not_supported_yet: ClassVar[tuple[str, ...]] = ()
     """JSON pointers of fields that have a meaning but cannot be used yet: they are refused as `not_supported`."""
+    values_not_supported_yet: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """The same for single values of a field: pointer and value."""
 
 
 class MessageRequest(RequestModel):
@@ -59,7 +61,10 @@ class RunRequest(RequestModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"messages": [{"role": "user", "content": "What is the exchange rate on the demo page?"}], "max_steps": 5}
+                {
+                    "messages": [{"role": "user", "content": "What is the exchange rate on the demo page?"}],
+                    "max_steps": 5,
+                }
             ]
         }
     )
@@ -110,8 +115,7 @@ class DecisionBody(RequestModel):
         json_schema_extra={"examples": [{"decision": "approve", "arguments_sha256": "0" * 64, "comment": "checked"}]}
     )
     not_supported_yet: ClassVar[tuple[str, ...]] = ("/remember", "/arguments", "/answer")
-    later: ClassVar[frozenset[str]] = frozenset({"edit", "answer"})
-    """Decisions that have a meaning but cannot be made yet."""
+    values_not_supported_yet: ClassVar[tuple[tuple[str, str], ...]] = (("/decision", "edit"), ("/decision", "answer"))
 
     decision: Literal["approve", "deny"]
     arguments_sha256: str = Field(max_length=64)

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
@@ -26,7 +27,7 @@ from activities.sandbox.select import choose
 from activities.snapshot import SnapshotActivities
 from activities.sql.target import SqlTarget
 from activities.tool import ToolActivities
-from activities.tools.base import Arguments, Tool
+from activities.tools.base import Tool
 from activities.tools.code_run import CodeRun
 from activities.tools.registry import Registry, built_in_modules, discover, named_modules
 from activities.tools.sql_query import SqlQuery
@@ -74,14 +75,15 @@ def provider_factories(settings: Settings) -> dict[str, Factory]:
         return AnthropicProvider(key.get_secret_value() if key else None, settings.anthropic_base_url)
 
     def openai_compatible() -> Provider:
-        from activities.providers.openai_compatible import OpenAICompatibleProvider
+        from activities.providers.openai_compatible import OpenAICompatibleProvider, key_for
 
         own, router = settings.openai_api_key, settings.openrouter_api_key
-        return OpenAICompatibleProvider(
+        key = key_for(
             settings.openai_base_url,
-            api_key=own.get_secret_value() if own else None,
-            openrouter_api_key=router.get_secret_value() if router else None,
+            own.get_secret_value() if own else None,
+            router.get_secret_value() if router else None,
         )
+        return OpenAICompatibleProvider(settings.openai_base_url, key)
 
     def demo() -> Provider:
         from activities.providers.demo import DemoProvider
@@ -129,7 +131,7 @@ def sql_target(settings: Settings) -> SqlTarget | None:
 
 def _registry(settings: Settings, sandbox: Sandbox) -> Registry:
     target = sql_target(settings)
-    tools: list[Tool[Arguments]] = [WebFetch(_egress(settings)), CodeRun(sandbox)]
+    tools: list[Tool[Any]] = [WebFetch(_egress(settings)), CodeRun(sandbox)]
     if target is not None:
         tools.append(SqlQuery(target))
     tools += discover([*built_in_modules(), *named_modules(settings.tool_modules)])
@@ -298,26 +300,13 @@ async def run_api(settings: Settings) -> None:
     import uvicorn
 
     from api.app import create_app
-    from api.deps import Deps
+    from api.deps import make_deps
 
     configure_logging(settings)
     database = Database(settings.store_url, size=settings.database_pool_size)
     hot = Hot(settings.redis_url.get_secret_value() if settings.redis_url else None)
-    client = await connect(settings, lazy=True)
-    engine = Engine(client, settings.task_queue)
-    snapshots = Snapshots(database)
-    copies = HotCopies(hot, snapshots)
-    journal = Journal(database, engine.current_run, copies)
-    deps = Deps(
-        settings=settings,
-        database=database,
-        sessions=Sessions(journal),
-        snapshots=snapshots,
-        keys=Keys(database),
-        tools=Tools(database),
-        hot=hot,
-        engine=engine,
-    )
+    engine = Engine(await connect(settings, lazy=True), settings.task_queue)
+    deps = make_deps(settings, database, engine, hot)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(deps),
@@ -331,7 +320,6 @@ async def run_api(settings: Settings) -> None:
     try:
         await server.serve()
     finally:
-        await copies.close()
         await hot.close()
         await database.close()
 

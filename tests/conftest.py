@@ -2,5 +2,6 @@
 
 pytest_plugins = [
     "tests.fixtures_servers",
+    "tests.fixtures_api",
     "tests.fixtures_sql",
 ]

@@ -16,6 +16,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from activities.sql.target import SqlTarget
+from activities.tools.base import Call
+
 UNPRIVILEGED = 65534
 """The uid that Postgres runs under when the tests run as root, which Postgres itself refuses."""
 
@@ -163,7 +166,7 @@ def sql_server() -> Iterator[Server]:
         yield server
 
 
-async def connected(url: str) -> asyncpg.Connection:
+async def connected(url: str) -> "asyncpg.Connection[asyncpg.Record]":
     """A connection that waits a moment for a server that is still starting up."""
     for _ in range(100):
         try:
@@ -209,7 +212,7 @@ async def drop_shop(shop: Shop) -> None:
 
 
 @pytest.fixture
-async def shop(sql_server: Server) -> AsyncIterator[Shop]:
+async def sql_shop(sql_server: Server) -> AsyncIterator[Shop]:
     """A fresh shop for one test."""
     made = await make_shop(sql_server)
     try:
@@ -219,7 +222,7 @@ async def shop(sql_server: Server) -> AsyncIterator[Shop]:
 
 
 @pytest.fixture(scope="module")
-async def shared_shop(sql_server: Server) -> AsyncIterator[Shop]:
+async def shared_sql_shop(sql_server: Server) -> AsyncIterator[Shop]:
     """One shop for a module whose tests leave it as they found it."""
     made = await make_shop(sql_server)
     try:
@@ -229,10 +232,25 @@ async def shared_shop(sql_server: Server) -> AsyncIterator[Shop]:
 
 
 @pytest.fixture
-async def admin(shop: Shop) -> AsyncIterator[asyncpg.Connection]:
+async def sql_admin(sql_shop: Shop) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     """The superuser in the fresh shop, to look at what happened."""
-    connection = await asyncpg.connect(shop.admin_url)
+    connection = await asyncpg.connect(sql_shop.admin_url)
     try:
         yield connection
     finally:
         await connection.close()
+
+
+@pytest.fixture
+async def sql_target(sql_shop: Shop) -> AsyncIterator[SqlTarget]:
+    """The fresh shop as sql_query sees it, with a ledger."""
+    target = SqlTarget(sql_shop.url, sql_shop.role, ledger=True, timeout_seconds=10)
+    try:
+        yield target
+    finally:
+        await target.close()
+
+
+def a_call(call_id: str | None = None, sha256: str = "a" * 64) -> Call:
+    """A call with an id of its own."""
+    return Call("org_1", "sess_1", call_id or f"call_{secrets.token_hex(8)}", "run_1", 1, sha256, approved=True)

@@ -143,7 +143,7 @@ async def rig(
     task_queue: str,
     *,
     replies: Iterable[ModelReply | Exception] = (),
-    tools: Iterable[Tool[Arguments]] = (),
+    tools: Iterable[Tool[Any]] = (),
     provider: Provider | None = None,
     run: bool = True,
     redis_url: str | None = None,

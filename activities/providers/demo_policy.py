@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pydantic import JsonValue
+
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import AssistantTurn, ProposedCall, ResultTurn, Turn
 
@@ -16,10 +18,12 @@ LABEL = "[demo model]"
 """Begins everything that the demo model says: nobody should take it for a language model."""
 
 READ_SQL = (
-    "SELECT (SELECT count(*) FROM customers) AS customers, (SELECT count(*) FROM orders) AS orders, "
-    "(SELECT count(*) FROM products) AS products, (SELECT max(price) FROM products) AS highest_price"
+    "SELECT category, count(*) AS products, min(price_eur) AS cheapest, max(price_eur) AS dearest "
+    "FROM products GROUP BY category ORDER BY category"
 )
-WRITE_SQL = "UPDATE products SET price = round(price * 0.95, 2) WHERE id = $1"
+WRITE_SQL = "UPDATE products SET price_eur = round(price_eur * 1.045, 2) WHERE sku = ANY($1)"
+FIRST_SKU = "COF-004"
+"""What the proposed change is about when no page named products."""
 
 _URL = re.compile(r"https?://[^\s<>\"'`]+")
 _QUOTED = 4_000
@@ -157,6 +161,13 @@ def _code_thought(scene: _Scene) -> str:
             return "The page could not be read, so I count the words of the task itself with Python, in the sandbox."
 
 
+def _skus(scene: _Scene) -> list[JsonValue]:
+    """The products that the page names."""
+    page = scene.results.get("fetch")
+    found = re.findall(r"\b[A-Z]{3}-\d{3}\b", page.text) if page is not None else []
+    return list(dict.fromkeys(found)) or [FIRST_SKU]
+
+
 _STEPS: tuple[_Step, ...] = (
     _Step(
         "fetch",
@@ -169,15 +180,15 @@ _STEPS: tuple[_Step, ...] = (
     _Step(
         "read",
         "sql_query",
-        lambda _: "I propose a query that only reads: how much is in the shop, and what is its highest price?",
+        lambda _: "I propose a query that only reads: what does the shop sell, and at which prices?",
         lambda _: {"query": READ_SQL},
         lambda scene: _asks_for(scene, "read") or _asks_for(scene, "write"),
     ),
     _Step(
         "write",
         "sql_query",
-        lambda _: "The shop can be read. I propose a change: product 1 becomes 5 % cheaper.",
-        lambda _: {"query": WRITE_SQL, "params": [1]},
+        lambda scene: f"I propose a change: {len(_skus(scene))} product(s) become 4.5 % dearer, as the note says.",
+        lambda scene: {"query": WRITE_SQL, "params": [_skus(scene)]},
         # Whoever denied the read does not want the write, and a database that failed once gets no change proposed.
         lambda scene: _asks_for(scene, "write") and scene.outcome("read") is Outcome.OK,
     ),

@@ -47,11 +47,10 @@ class Captured:
             if len(_printable(whole).encode()) <= self._limit:
                 return _printable(whole), False
         half = (self._limit - MARKER_ROOM) // 2
-        head = _decode(raw[:half])
+        head = _decode(raw[: _boundary(raw, half, -1)])
         head = head[: _fitting(head, half)]
         rest = raw[len(_encode(head)) :]
-        tail = _decode(rest[-half:])
-        tail = _without_torn_start(tail)
+        tail = _decode(rest[_boundary(rest, max(0, len(rest) - half), 1) :])
         tail = tail[len(tail) - _fitting(tail[::-1], half) :]
         cut = self.total - len(_encode(head)) - len(_encode(tail))
         marker = f"\n[... {cut} bytes of output were cut out here ...]\n"
@@ -82,9 +81,9 @@ def _fitting(text: str, budget: int) -> int:
     return len(text)
 
 
-def _without_torn_start(text: str) -> str:
-    """Without the bytes at the start that belong to a character whose beginning was cut off: three at most."""
-    start = 0
-    while start < 3 and start < len(text) and 0xDC80 <= ord(text[start]) < 0xDCC0:
-        start += 1
-    return text[start:]
+def _boundary(raw: bytes, position: int, step: int) -> int:
+    """The position, moved by up to three bytes if a character would be torn there."""
+    for moved in range(position, position + 4 * step, step):
+        if not 0 < moved < len(raw) or raw[moved] & 0xC0 != 0x80:
+            return moved
+    return position  # no character is that long: these bytes are no text

@@ -1,5 +1,6 @@
 """Walks the whole tree of one statement and writes down what it does. Pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,9 @@ from activities.sql.tree import children, column_path, inner, strings
 from activities.sql.verdict import FunctionName, Relation
 
 LEDGER_SCHEMA = "conductor_ledger"
-_LEAVES = (pg.A_Const, pg.A_Star, pg.String, pg.Integer, pg.SQLValueFunction)
+_LEAVES = frozenset({pg.A_Const, pg.A_Star, pg.String, pg.Integer, pg.SQLValueFunction})
+_ALLOWED = frozenset(getattr(pg, name) for name in ALLOWED_NODES)
+_WITH = (pg.SelectStmt, pg.InsertStmt, pg.UpdateStmt, pg.DeleteStmt)
 _UNREPEATABLE = frozenset({"random", "random_normal", "array_shuffle", "array_sample"}) | SEQUENCE_WRITERS
 
 
@@ -45,22 +48,27 @@ def survey(root: Any) -> Findings:
     stack: list[tuple[Any, frozenset[str]]] = [(inner(root), frozenset())]
     while stack and found.reason is Reason.ALLOWED:
         item, scope = stack.pop()
-        if item.DESCRIPTOR.name not in ALLOWED_NODES:
-            if isinstance(item, pg.Node):  # an empty wrapper: a place that the grammar leaves open, as in a[:2]
-                continue
-            found.refuse(*_unknown(item))
-        elif isinstance(item, pg.ColumnRef):
+        kind = type(item)
+        if kind in _LEAVES:
+            continue
+        if kind is pg.ColumnRef:
             found.columns[column_path(item)[-1]] = None
-        elif not isinstance(item, _LEAVES):
-            _note(found, item, scope)
-            stack.extend(reversed(_below(item, scope)))
+            continue
+        if kind not in _ALLOWED:
+            if kind is not pg.Node:  # an empty wrapper is a place that the grammar leaves open, as in a[:2]
+                found.refuse(*_unknown(item))
+            continue
+        note = _NOTES.get(kind)
+        if note is not None:
+            note(found, item, scope)
+        stack.extend(reversed(_below(item, scope)))
     return found
 
 
 def _below(item: Any, scope: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
     """The children, each with the names of the WITH queries that it can see."""
     below = children(item)
-    if not any(name == "with_clause" for name, _ in below):
+    if type(item) not in _WITH or not item.HasField("with_clause"):
         return [(child, scope) for name, child in below if name != "relation"]
     queries = [inner(query) for query in item.with_clause.ctes]
     everything = scope | {query.ctename for query in queries}
@@ -82,35 +90,47 @@ def _unknown(item: Any) -> tuple[Reason, str]:
     return Reason.NODE_KIND, name
 
 
-def _note(found: Findings, item: Any, scope: frozenset[str]) -> None:
-    """Write down what one node says; only kinds with something to say appear here."""
-    if isinstance(item, pg.FuncCall):
-        _function(found, strings(item.funcname))
-    elif isinstance(item, pg.A_Expr):
-        if item.name:
-            found.operators[strings(item.name)[-1]] = None
-    elif isinstance(item, pg.ParamRef):
-        found.parameters = max(found.parameters, item.number)
-        if item.number < 1:
-            found.refuse(Reason.SYNTAX, "parameters are written $1, $2 and so on")
-    elif isinstance(item, pg.RangeVar):
-        _table(found, item, scope)
-    elif isinstance(item, pg.A_Indirection):
-        found.columns.update(dict.fromkeys(text for text in strings(item.indirection) if text))
-    elif isinstance(item, pg.SortBy):
-        found.operators.update(dict.fromkeys(strings(item.use_op)[-1:]))
-    elif isinstance(item, pg.SubLink):
-        found.operators.update(dict.fromkeys(strings(item.oper_name)[-1:]))
-    elif isinstance(item, pg.InsertStmt):
-        _target(found, item.relation)
-        found.columns.update(dict.fromkeys(inner(column).name for column in item.cols))
-    elif isinstance(item, pg.UpdateStmt):
-        _target(found, item.relation)
-        found.columns.update(dict.fromkeys(inner(column).name for column in item.target_list))
-        _condition(found, item)
-    elif isinstance(item, pg.DeleteStmt):
-        _target(found, item.relation)
-        _condition(found, item)
+def _call(found: Findings, item: pg.FuncCall, _scope: frozenset[str]) -> None:
+    _function(found, strings(item.funcname))
+
+
+def _operator(found: Findings, item: pg.A_Expr, _scope: frozenset[str]) -> None:
+    if item.name:
+        found.operators[strings(item.name)[-1]] = None
+
+
+def _parameter(found: Findings, item: pg.ParamRef, _scope: frozenset[str]) -> None:
+    found.parameters = max(found.parameters, item.number)
+    if item.number < 1:
+        found.refuse(Reason.SYNTAX, "parameters are written $1, $2 and so on")
+
+
+def _indirection(found: Findings, item: pg.A_Indirection, _scope: frozenset[str]) -> None:
+    found.columns.update(dict.fromkeys(text for text in strings(item.indirection) if text))
+
+
+def _sorting(found: Findings, item: pg.SortBy, _scope: frozenset[str]) -> None:
+    found.operators.update(dict.fromkeys(strings(item.use_op)[-1:]))
+
+
+def _subquery(found: Findings, item: pg.SubLink, _scope: frozenset[str]) -> None:
+    found.operators.update(dict.fromkeys(strings(item.oper_name)[-1:]))
+
+
+def _insert(found: Findings, item: pg.InsertStmt, _scope: frozenset[str]) -> None:
+    _target(found, item.relation)
+    found.columns.update(dict.fromkeys(inner(column).name for column in item.cols))
+
+
+def _update(found: Findings, item: pg.UpdateStmt, _scope: frozenset[str]) -> None:
+    _target(found, item.relation)
+    found.columns.update(dict.fromkeys(inner(column).name for column in item.target_list))
+    _condition(found, item)
+
+
+def _delete(found: Findings, item: pg.DeleteStmt, _scope: frozenset[str]) -> None:
+    _target(found, item.relation)
+    _condition(found, item)
 
 
 def _table(found: Findings, item: pg.RangeVar, scope: frozenset[str]) -> None:
@@ -141,3 +161,18 @@ def _function(found: Findings, path: tuple[str, ...]) -> None:
         found.refuse(reason, name.name)
     found.moves_sequence |= name.name in SEQUENCE_WRITERS
     found.repeatable &= name.name not in _UNREPEATABLE
+
+
+_NOTES: dict[type[Any], Callable[[Findings, Any, frozenset[str]], None]] = {
+    pg.FuncCall: _call,
+    pg.A_Expr: _operator,
+    pg.ParamRef: _parameter,
+    pg.RangeVar: _table,
+    pg.A_Indirection: _indirection,
+    pg.SortBy: _sorting,
+    pg.SubLink: _subquery,
+    pg.InsertStmt: _insert,
+    pg.UpdateStmt: _update,
+    pg.DeleteStmt: _delete,
+}
+"""Kinds of nodes that have something to say, and how to write it down."""

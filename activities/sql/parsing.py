@@ -14,7 +14,7 @@ from postgast import pg_query_pb2 as pg
 from activities.sql.reasons import Reason
 
 MAX_BYTES = 64 * 1024
-MAX_TOKENS = 5_000
+MAX_TOKENS = 4_000
 """Words and signs. A statement of fewer bytes than this is not counted."""
 MAX_OPERATOR_COST = 4_000_000
 """Sum of the squares of the lengths of operator runs: 2,000 characters in a row, about 10 ms."""

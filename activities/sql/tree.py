@@ -14,7 +14,7 @@ _PLACES = frozenset({"location", "stmt_location", "stmt_len", "name_location", "
 
 def inner(node: Any) -> Any:
     """The concrete message inside of a `Node` wrapper; anything else as it is."""
-    if isinstance(node, pg.Node):
+    if type(node) is pg.Node:
         which = node.WhichOneof("node")
         return getattr(node, which) if which is not None else node
     return node
@@ -26,7 +26,11 @@ def children(message: Any) -> list[tuple[str, Any]]:
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
-        found.extend((field.name, inner(item)) for item in (value if field.is_repeated else (value,)))
+        if field.is_repeated:
+            name = field.name
+            found += [(name, inner(item)) for item in value]
+        else:
+            found.append((field.name, inner(value)))
     return found
 
 

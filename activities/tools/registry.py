@@ -3,9 +3,10 @@
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -35,18 +36,18 @@ class Checked:
 class Registry:
     """Tools by name."""
 
-    def __init__(self, tools: Iterable[Tool[Arguments]]) -> None:
-        self._tools: dict[str, Tool[Arguments]] = {}
+    def __init__(self, tools: Iterable[Tool[Any]]) -> None:
+        self._tools: dict[str, Tool[Any]] = {}
         for tool in tools:
             name = tool.spec.name
             if name in self._tools:
                 raise ConfigurationError(f"Two tools are named {name!r}. Rename one of them.")
             self._tools[name] = tool
 
-    def __iter__(self) -> Iterable[Tool[Arguments]]:
+    def __iter__(self) -> Iterator[Tool[Any]]:
         return iter(self._tools.values())
 
-    def get(self, name: str) -> Tool[Arguments] | None:
+    def get(self, name: str) -> Tool[Any] | None:
         """The tool of that name."""
         return self._tools.get(name)
 
@@ -78,7 +79,7 @@ class Registry:
             return _refuse(written, "invalid_arguments", str(error))
         return Checked(filled, sha256, tool.facts(arguments))
 
-    def arguments(self, name: str, stored: JsonObject) -> tuple[Tool[Arguments], Arguments] | None:
+    def arguments(self, name: str, stored: JsonObject) -> tuple[Tool[Any], Arguments] | None:
         """A stored call's tool and arguments; None if they do not fit this version's schema any more."""
         tool = self._tools.get(name)
         if tool is None:
@@ -104,7 +105,7 @@ class Registry:
             await tool.close()
 
 
-def _parse(tool: Tool[Arguments], value: JsonObject) -> Arguments:
+def _parse(tool: Tool[Any], value: JsonObject) -> Arguments:
     # JSON mode: strict models must still take what JSON can only write as text or as a list.
     return tool.arguments.model_validate_json(json.dumps(value))
 
@@ -135,13 +136,13 @@ def preview(arguments: JsonObject) -> str:
     return shorten("\n".join(lines), PREVIEW_BYTES)
 
 
-def discover(modules: Iterable[ModuleType]) -> list[Tool[Arguments]]:
+def discover(modules: Iterable[ModuleType]) -> list[Tool[Any]]:
     """All tools that modules define at their top level with `@tool`.
 
     Raises:
         ConfigurationError: a tool's spec promises another approval than the policy gives.
     """
-    found: list[Tool[Arguments]] = [
+    found: list[Tool[Any]] = [
         value for module in modules for value in vars(module).values() if isinstance(value, FunctionTool)
     ]
     for tool in found:

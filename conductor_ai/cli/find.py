@@ -1,7 +1,7 @@
 """Which server a command talks to: the one that the settings name, else the running `conductor dev`, else one for this run."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -88,18 +88,14 @@ async def own_stack(settings: Settings) -> AsyncIterator[Place]:
     """
     from conductor_ai import wiring  # Late: it imports everything.
 
-    starting = wiring.stack(settings, environment(), data_dir=settings.data_dir.absolute())
-    try:
-        runtime = await starting.__aenter__()
-    except ConductorError as error:
-        raise Unavailable(error.message, code=error.code) from error
-    try:
+    async with AsyncExitStack() as exits:
+        try:
+            runtime = await exits.enter_async_context(
+                wiring.stack(settings, environment(), data_dir=settings.data_dir.absolute())
+            )
+        except ConductorError as error:
+            raise Unavailable(error.message, code=error.code) from error
         yield _of_runtime(runtime, Origin.EMBEDDED, settings)
-    except BaseException as error:
-        if not await starting.__aexit__(type(error), error, error.__traceback__):
-            raise
-    else:
-        await starting.__aexit__(None, None, None)
 
 
 def _of_runtime(runtime: Runtime, origin: Origin, settings: Settings) -> Place:

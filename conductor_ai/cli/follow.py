@@ -1,6 +1,7 @@
 """Follows a session to its end, or to the point where only a person can move it, and brings decisions to it."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from conductor_ai.errors import Conflict, NotFound, Unavailable
 
 PATIENCE_SECONDS = 60.0
 """How long a server may be away before a command that follows gives up; the session goes on without it."""
+PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,17 @@ class Follower:
         return await self._tell(view, view)
 
     def _poll(self, session_id: str, view: SessionView) -> asyncio.Task[SessionView | None]:
-        return asyncio.create_task(
-            self._rest.session(
-                session_id, since=view.version, steps_after=self._progress.complete, patience=PATIENCE_SECONDS
-            )
+        return asyncio.create_task(self._look(session_id, view))
+
+    async def _look(self, session_id: str, view: SessionView) -> SessionView | None:
+        """The session once it is newer than `view`; None, or the same again, when it is not after a while."""
+        began = time.monotonic()
+        fresh = await self._rest.session(
+            session_id, since=view.version, steps_after=self._progress.complete, patience=PATIENCE_SECONDS
         )
+        if (fresh is None or fresh.version <= view.version) and time.monotonic() - began < PAUSE_SECONDS:
+            await asyncio.sleep(PAUSE_SECONDS)  # A server without its database does not wait: it must not be hammered.
+        return fresh
 
     async def _tell(self, fresh: SessionView | None, known: SessionView) -> SessionView:
         """Shows what is new, and returns the newest view."""

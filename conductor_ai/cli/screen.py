@@ -35,13 +35,19 @@ class Screen:
         self._out = out
         self._link = link
         self._now = now
+        self._held: StepView | None = None
+        """A step without calls: it is shown as the answer if the session ends with it, else as what it is."""
 
     def show(self, event: Event | Decided | Notice | Ending) -> None:
         match event:
             case Begun(session):
                 self._begun(session)
             case StepTaken(step):
-                self._step(step)
+                self._release()
+                if step.actions:
+                    self._step(step)
+                else:
+                    self._held = step
             case CallSettled(number, action):
                 sign, colour = wording.STATES[action.status]
                 head = f"  {sign} {visible(action.tool_name)} {action.status.value} (step {number})"
@@ -51,7 +57,8 @@ class Screen:
             case StepDone():
                 pass  # Told call by call.
             case Asked(approval):
-                show_approval(self._out, approval, self._now())
+                # The thought has just been shown with its step.
+                show_approval(self._out, approval.model_copy(update={"thought": None}), self._now())
             case Decided():
                 self._decided(event)
             case Retrying(retry):
@@ -78,10 +85,15 @@ class Screen:
         for warning in session.warnings:
             self._line(f"  ! {visible(warning)}", "yellow")
 
+    def _release(self) -> None:
+        if self._held is not None:
+            self._step(self._held)
+            self._held = None
+
     def _step(self, step: StepView) -> None:
         self._line("")
         self._line(f"Step {step.step_number}", "bold")
-        if step.thought and not step.is_final:
+        if step.thought:
             for line in visible(step.thought).split("\n"):
                 self._line(f"  {line}")
         for action in step.actions:
@@ -94,9 +106,11 @@ class Screen:
         self._line(f"  {word}{why}.{way}", "green" if event.choice.answer is Answer.APPROVE else "yellow")
 
     def _ending(self, code: ExitCode, session: SessionView) -> None:
+        if session.final_answer is None:
+            self._release()
         self._line("")
         if session.final_answer is not None:
-            self._line("Answer", "bold")
+            self._line("Answer" if self._held is None else f"Step {self._held.step_number}: the answer", "bold")
             for line in visible(session.final_answer).split("\n"):
                 self._line(f"  {line}")
             self._line("")

@@ -1,6 +1,7 @@
 """Loopback ports: finding a free one, and telling whose it is."""
 
 import asyncio
+import errno
 import os
 import socket
 from contextlib import ExitStack, suppress
@@ -34,15 +35,21 @@ def listener() -> socket.socket:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen on that address now (port 0 always can)."""
+    """Whether no other server listens on that address now (port 0 always is free).
+
+    Raises:
+        OSError: the address is not this machine's, or the port is not for this user.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As servers do it: a port whose last connections are still closing is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
     return True
 
 

@@ -99,7 +99,14 @@ class Supervisor:
     def _api_port(self) -> int:
         settings = self._options.settings
         wanted = settings.port if self._options.api_port is None else self._options.api_port
-        if not is_free(settings.host, wanted):
+        try:
+            free = is_free(settings.host, wanted)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The API cannot listen on {settings.host} port {wanted}: {error.strerror}. Set CONDUCTOR_HOST to an "
+                "address of this machine and CONDUCTOR_PORT to a port of 1024 or more."
+            ) from error
+        if not free:
             raise ConfigurationError(
                 f"Port {wanted} on {settings.host}, where the API should listen, is in use by another program. Stop "
                 "that program, or choose another port with CONDUCTOR_PORT."

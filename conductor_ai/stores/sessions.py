@@ -124,12 +124,7 @@ class Sessions:
                         key.key,
                     )
                     assert stored is not None
-                    if stored["body_sha"] != key.body_sha:
-                        raise InvalidRequest(
-                            "This Idempotency-Key was used with another body within the last 24 hours. Use a new key for a new "
-                            "request, or send the same body again.",
-                            code=Code.IDEMPOTENCY_MISMATCH,
-                        )
+                    _require_same_body(stored["body_sha"], key)
                     row = await connection.fetchrow(
                         "SELECT * FROM conductor.sessions WHERE id = $1", stored["session_id"]
                     )
@@ -160,6 +155,30 @@ class Sessions:
                 {"model": source.model, "tools": list(source.tools), "max_steps": source.max_steps},
             )
         return _started(row, replayed=False)
+
+    async def adopted(self, org_id: str, key: IdempotencyKey) -> Started | None:
+        """The session that this key made within the last 24 hours; None if there is none.
+
+        Asked before a request is looked at closely: a session that runs is answered for, even if the same request
+        could not be made today (a tool is gone, a model retired).
+
+        Raises:
+            InvalidRequest: the key came with another body before (`idempotency_mismatch`).
+        """
+        async with self._database.connection() as connection:
+            stored = await connection.fetchrow(
+                "SELECT i.body_sha, s.* FROM conductor.idempotency i JOIN conductor.sessions s ON s.id = i.session_id "
+                "WHERE i.org_id = $1 AND i.route = $2 AND i.key = $3 "
+                "AND i.created_at >= clock_timestamp() - make_interval(hours => $4)",
+                org_id,
+                key.route,
+                key.key,
+                IDEMPOTENCY_HOURS,
+            )
+        if stored is None:
+            return None
+        _require_same_body(stored["body_sha"], key)
+        return _started(stored, replayed=True)
 
     async def mark_started(self, session_id: str) -> None:
         """Temporal has accepted the start."""
@@ -269,6 +288,15 @@ class Sessions:
                 limit,
             )
         return [row["session_id"] for row in rows]
+
+
+def _require_same_body(body_sha: str, key: IdempotencyKey) -> None:
+    if body_sha != key.body_sha:
+        raise InvalidRequest(
+            "This Idempotency-Key was used with another body within the last 24 hours. Use a new key for a new "
+            "request, or send the same body again.",
+            code=Code.IDEMPOTENCY_MISMATCH,
+        )
 
 
 def _started(row: Any, *, replayed: bool) -> Started:

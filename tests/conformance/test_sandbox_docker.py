@@ -214,7 +214,7 @@ async def test_the_reaper_removes_what_is_expired_or_lost(
     engine.remove_container(of_call(engine, foreign)[0]["Id"], force=True)
 
 
-async def test_a_missing_image_is_said_and_not_pulled(docker_settings: Settings) -> None:
+async def test_a_missing_image_is_said_and_not_pulled(docker_sandbox: DockerSandbox, docker_settings: Settings) -> None:
     """A run without its image fails at once with a sentence that names the image and the command to get it."""
     names = images(docker_settings) | {Language.JAVASCRIPT: "conductor-test-absent:1"}
     sandbox = DockerSandbox(names, base_url=docker_settings.docker_host)
@@ -234,7 +234,7 @@ async def test_prepare_is_content_with_what_is_there(docker_sandbox: DockerSandb
     await docker_sandbox.prepare()
 
 
-async def test_an_unknown_runtime_is_said(docker_settings: Settings) -> None:
+async def test_an_unknown_runtime_is_said(docker_sandbox: DockerSandbox, docker_settings: Settings) -> None:
     """A runtime that the engine does not have makes the sandbox unavailable, not weaker."""
     sandbox = DockerSandbox(images(docker_settings), base_url=docker_settings.docker_host, runtime="absent-runtime")
     found = await sandbox.check()
@@ -340,11 +340,11 @@ def test_the_profile_follows_from_the_list() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_no_process_of_a_test_is_left() -> None:
+async def test_processes_are_found_by_their_mark() -> None:
     """The helper that looks for processes finds one that is there, so that finding none means something."""
     mark = f"mark-{uuid.uuid4().hex}"
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", mark])
-    assert any(mark in line for line in processes_with(mark))
+    await wait_until(lambda: processes_with(mark) != [], "the child is seen")
     child.kill()
     child.wait()
     assert processes_with(mark) == []

@@ -11,8 +11,8 @@ from activities.providers.anthropic import AnthropicProvider
 from conductor_ai.contracts.models import AssistantTurn, ModelReply, ModelRequest, ResultTurn, Stop, Turn, UserTurn
 from conductor_ai.contracts.tools import Category, ToolSpec
 from conductor_ai.errors import Code, ModelFailure
-from conductor_ai.testing import Call, Failure, FakeAnthropic, Recorder, Reply
-from conductor_ai.testing.fake_anthropic import SIGNATURE
+from conductor_ai.testing import Call, Failure, Recorder, Reply
+from conductor_ai.testing.fake_anthropic import SIGNATURE, FakeAnthropic
 
 MODEL = "claude-sonnet-5-5"
 QUERY: dict[str, Any] = {

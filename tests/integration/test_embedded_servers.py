@@ -14,14 +14,17 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from conductor_ai.embedded.children import spawn
+from conductor_ai.embedded.guard import start_of
 from conductor_ai.embedded.page import EmbeddedPage
 from conductor_ai.embedded.ports import http_get, listener
 from conductor_ai.embedded.redis import EmbeddedRedis, Kind, find_server
 from conductor_ai.embedded.temporal import EmbeddedTemporal
 from conductor_ai.errors import ConfigurationError
-from conductor_ai.names import SEARCH_ATTRIBUTES
+from conductor_ai.names import ORG
+from tests.fixtures_servers import wait_until
 
 REAL = shutil.which("redis-server")
 
@@ -113,9 +116,8 @@ async def test_temporal_keeps_its_workflows_over_a_kill(tmp_path: Path) -> None:
     await temporal.start()
     try:
         client = await Client.connect(temporal.address)
-        attributes = [(key.name, "x") for key in SEARCH_ATTRIBUTES if key.name == "ConductorOrg"]
-        assert attributes
-        await client.start_workflow("Nobody", id="kept", task_queue="none")
+        attributes = TypedSearchAttributes([SearchAttributePair(ORG, "demo")])
+        await client.start_workflow("Nobody", id="kept", task_queue="none", search_attributes=attributes)
         assert temporal.child is not None
         address, child = temporal.address, temporal.child
         child.send(signal.SIGKILL)
@@ -125,7 +127,8 @@ async def test_temporal_keeps_its_workflows_over_a_kill(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
         assert temporal.address == address
         again = await Client.connect(temporal.address)
-        assert (await again.get_workflow_handle("kept").describe()).id == "kept"
+        description = await again.get_workflow_handle("kept").describe()
+        assert description.typed_search_attributes.get(ORG) == "demo"
         assert (tmp_path / "temporal" / "temporal.db-wal").exists()
         assert (tmp_path / "temporal").stat().st_mode & 0o777 == 0o700
     finally:
@@ -155,7 +158,8 @@ async def test_somebody_else_on_the_port_is_not_taken_for_the_server(tmp_path: P
         await temporal.start()
         try:
             assert temporal.port != other.getsockname()[1]
-            assert await Client.connect(temporal.address)
+            client = await Client.connect(temporal.address)
+            assert await client.service_client.check_health()
         finally:
             await temporal.stop()
 
@@ -194,8 +198,12 @@ async def test_a_child_that_ignores_the_request_to_end_is_killed(tmp_path: Path)
         await child.stop(signal.SIGTERM, grace=grace, hurry=hurry)
         assert time.monotonic() - began < 5
         assert not child.alive
-        with pytest.raises(ProcessLookupError):
-            os.killpg(child.pid, 0)
+        helper = int(log.read_text())
+
+        async def gone(pid: int = helper) -> bool:
+            return start_of(pid) is None
+
+        await wait_until(gone, "the rest of its group to end")
 
 
 async def test_a_program_that_is_not_there_says_so(tmp_path: Path) -> None:

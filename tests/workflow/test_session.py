@@ -1,6 +1,7 @@
 """The session workflow on a real Temporal server with a real Postgres: every task is replayed (no cache)."""
 
 import asyncio
+
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 

@@ -1,0 +1,128 @@
+"""Looking at sessions: one, whole or in part, now or when it changes; and the list of all."""
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from api import cursors
+from api.auth import AnyRole
+from api.bodies import not_supported
+from api.deps import Needs
+from api.patience import within
+from api.problems import documented
+from api.requests import SessionQuery, SessionsQuery
+from api.responses import Page
+from conductor_ai.contracts.status import Phase
+from conductor_ai.contracts.views import SessionSummary, SessionView
+from conductor_ai.errors import Code
+from conductor_ai.text import clean
+
+router = APIRouter(tags=["sessions"])
+
+_TAG = re.compile(r'(?:W/)?"(\d{1,15})"')
+_LATER_FILTERS = ("created_after", "created_before", "metadata", "q")
+
+
+def needs_somebody(view: SessionView) -> bool:
+    """True once nothing more happens on its own: it has ended, or a person must decide."""
+    return view.status.ended or view.phase is Phase.AWAITING_APPROVAL
+
+
+def session_response(view: SessionView, *, headers: dict[str, str] | None = None) -> Response:
+    """A session as the body of a response, with its version as the ETag."""
+    extra = {"Cache-Control": "private, no-cache", **(headers or {})}
+    if not view.degraded:  # a copy that may be old must never be confirmed by a 304
+        extra["ETag"] = f'"{view.version}"'
+    return Response(view.model_dump_json(), media_type="application/json", headers=extra)
+
+
+def seen_versions(header: str | None) -> frozenset[int]:
+    """The versions that an `If-None-Match` names; what is no version of ours matches nothing."""
+    return frozenset(int(match) for match in _TAG.findall(header or ""))
+
+
+def in_part(view: SessionView, query: SessionQuery) -> SessionView:
+    """The session with the steps that were asked for."""
+    steps = view.steps
+    if query.steps_after is not None:
+        steps = tuple(step for step in steps if step.step_number > query.steps_after)
+    if query.steps == "none":
+        steps = ()
+    elif query.steps == "last":
+        steps = steps[-1:]
+    return view if steps is view.steps else view.model_copy(update={"steps": steps})
+
+
+@router.get(
+    "/v1/agents/{session_id}",
+    response_model=SessionView,
+    summary="Look at a session",
+    responses={304: {"description": "It has not changed since `If-None-Match`"}, **documented(Code.NOT_FOUND)},
+)
+async def get_session(
+    deps: Needs,
+    caller: AnyRole,
+    session_id: str,
+    query: Annotated[SessionQuery, Query()],
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """With `wait`, answers as soon as the session is newer than what the caller has, and at the latest after that time.
+
+    While the database is away the answer may come from a copy: then `degraded` is true.
+    """
+    org_id, seen = caller.org_id, seen_versions(if_none_match)
+    known = max((*seen, query.since_version or 0), default=0)
+    if not query.wait:
+        view = await deps.reader.read(org_id, session_id, at_least=known)
+    else:
+        since = query.since_version
+        if since is None:
+            since = max(seen, default=None)
+        if since is None:
+            since = (await deps.reader.read(org_id, session_id)).version
+        newer_than: int = since
+        view = await deps.reader.follow(
+            org_id,
+            session_id,
+            seconds=query.wait,
+            until=lambda now: now.version > newer_than or now.status.ended,
+            at_least=known,
+        )
+    if not view.degraded and (view.version in seen or (if_none_match or "").strip() == "*"):
+        return Response(status_code=304, headers={"ETag": f'"{view.version}"', "Cache-Control": "private, no-cache"})
+    return session_response(in_part(view, query))
+
+
+async def _refuse_later_filters(_caller: AnyRole, request: Request) -> None:
+    present = [f"/query/{name}" for name in _LATER_FILTERS if name in request.query_params]
+    if present:
+        raise not_supported(present)
+
+
+@router.get(
+    "/v1/agents",
+    response_model=Page[SessionSummary],
+    summary="List sessions",
+    responses=documented(Code.NOT_SUPPORTED),
+    dependencies=[Depends(_refuse_later_filters)],
+)
+async def list_sessions(deps: Needs, caller: AnyRole, query: Annotated[SessionsQuery, Query()]) -> Response:
+    """Newest first, a page at a time."""
+    async with within():
+        rows = await deps.snapshots.list_sessions(
+            caller.org_id,
+            status=query.status,
+            phase=query.phase,
+            model=None if query.model is None else clean(query.model),
+            before=cursors.decode(query.cursor),
+            limit=query.limit + 1,
+        )
+    shown = rows[: query.limit]
+    more = len(rows) > len(shown)
+    page = Page[SessionSummary](
+        data=tuple(shown),
+        next_cursor=cursors.encode(shown[-1].created_at, shown[-1].session_id) if more else None,
+        has_more=more,
+    )
+    return Response(page.model_dump_json(), media_type="application/json")

@@ -1,0 +1,84 @@
+"""The application: routes, what surrounds them, and what runs beside them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from api import agents, agents_cancel, agents_run, approvals, decisions, health, models, openapi, tools
+from api.bodies import invalid
+from api.deps import Deps
+from api.middleware import Envelope, request_id_of
+from api.problems import Refused, problem
+from conductor_ai.errors import Code, ConductorError, NotFound
+
+ROUTERS = (agents_run, agents, agents_cancel, approvals, decisions, tools, models, health)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    deps: Deps = app.state.deps
+    listening = asyncio.create_task(deps.rings.run())
+    try:
+        yield
+    finally:
+        listening.cancel()
+        with suppress(asyncio.CancelledError):
+            await listening
+        await deps.reader.close()
+        await deps.copies.close()
+
+
+async def _conductor_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ConductorError)
+    return problem(error, request_id_of(request.scope))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem(invalid(error.errors()), request_id_of(request.scope))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What the framework refuses on its own: no such route, no such method."""
+    assert isinstance(error, HTTPException)
+    told: ConductorError
+    match error.status_code:
+        case 404:
+            told = NotFound("")
+        case 405:
+            told = Refused(
+                "This address does not take that method.", code=Code.METHOD_NOT_ALLOWED, headers=error.headers
+            )
+        case status:
+            told = Refused(
+                "The request cannot be read.", code=Code.INVALID_REQUEST, status=status, headers=error.headers
+            )
+    return problem(told, request_id_of(request.scope))
+
+
+def create_app(deps: Deps) -> FastAPI:
+    """The REST API on these dependencies. It opens and closes none of them."""
+    app = FastAPI(
+        title="Conductor",
+        version=version("conductor-server"),
+        summary="AI agents that survive crashes, wait for people, and can be inspected.",
+        lifespan=_lifespan,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.deps = deps
+    for module in ROUTERS:
+        app.include_router(module.router)
+    openapi.install(app)
+    app.add_exception_handler(ConductorError, _conductor_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_middleware(Envelope, max_body_bytes=deps.settings.max_body_bytes)
+    return app

@@ -1,0 +1,170 @@
+"""What the routes answer, beside the views of sessions and approvals."""
+
+from datetime import date
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from conductor_ai.contracts.base import Contract, JsonObject, UtcTime
+from conductor_ai.contracts.catalog import Capabilities, Price, ProviderName
+from conductor_ai.contracts.catalog import Model as CatalogModel
+from conductor_ai.contracts.catalog import Rates as CatalogRates
+from conductor_ai.contracts.status import Phase, Status
+from conductor_ai.contracts.tools import Category
+from conductor_ai.stores.tools import PublishedTool
+
+T = TypeVar("T")
+
+
+class Page(Contract, Generic[T]):
+    """One page of a list, newest first."""
+
+    data: tuple[T, ...]
+    next_cursor: str | None
+    """Send it as `cursor` for the next page. Null on the last."""
+    has_more: bool
+
+
+class RunAccepted(Contract):
+    """A session that Temporal has accepted."""
+
+    session_id: str
+    status: Literal[Status.PENDING] = Status.PENDING
+    poll_url: str
+    links: dict[str, str]
+    created_at: UtcTime
+
+
+class CancelAnswer(Contract):
+    """What a request to cancel came to."""
+
+    session_id: str
+    status: Status
+    phase: Phase
+    message: str
+
+
+class ToolView(Contract):
+    """One tool that a worker has published."""
+
+    name: str
+    description: str
+    category: Category
+    parameters: JsonObject
+    """JSON Schema of the arguments."""
+    requires_approval: bool
+    available: bool
+    """False: sessions cannot use it at present; `note` says why."""
+    note: str | None
+
+    @classmethod
+    def of(cls, tool: PublishedTool) -> "ToolView":
+        """The published tool as the API shows it."""
+        spec = tool.spec.model_dump(exclude={"queue"})
+        return cls(**spec, available=tool.available)
+
+
+class ToolList(Contract):
+    """Tools by name."""
+
+    tools: tuple[ToolView, ...]
+
+
+class Rates(Contract):
+    """US dollars for a million tokens of each kind."""
+
+    input: float
+    output: float
+    cache_read: float
+    cache_write: float
+
+    @classmethod
+    def of(cls, rates: CatalogRates) -> "Rates":
+        """The catalog's exact rates as numbers."""
+        return cls(**{name: float(value) for name, value in rates.model_dump().items()})
+
+
+class PriceView(Contract):
+    """What a model costs, and who says so."""
+
+    rates: Rates
+    long_prompt_over: int | None
+    """Prompts of more tokens pay `long_prompt_rates` for the whole request."""
+    long_prompt_rates: Rates | None
+    source: str
+    as_of: date
+
+    @classmethod
+    def of(cls, price: Price) -> "PriceView":
+        """The catalog's price as the API shows it."""
+        return cls(
+            rates=Rates.of(price.rates),
+            long_prompt_over=price.long_prompt_over,
+            long_prompt_rates=None if price.long_prompt_rates is None else Rates.of(price.long_prompt_rates),
+            source=price.source,
+            as_of=price.as_of,
+        )
+
+
+class ModelView(Contract):
+    """One model of the catalog."""
+
+    id: str
+    title: str
+    provider: ProviderName
+    aliases: tuple[str, ...]
+    family: str
+    context_window: int | None
+    max_output: int | None
+    price: PriceView | None
+    """Null if it is not known."""
+    capabilities: Capabilities
+    deprecated: bool
+    retires_on: date | None
+    replacement: str | None
+    default: bool
+    """True for the model of sessions that name none."""
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: CatalogModel, *, default: bool, warnings: tuple[str, ...]) -> "ModelView":
+        """The catalog's row as the API shows it."""
+        row = model.model_dump(exclude={"provider_model", "version", "price"})
+        price = None if model.price is None else PriceView.of(model.price)
+        return cls(**row, price=price, default=default, warnings=warnings)
+
+
+class ModelList(Contract):
+    """All models that sessions may name."""
+
+    models: tuple[ModelView, ...]
+
+
+class Health(Contract):
+    """The process answers; whether its dependencies do is told by `/readyz`."""
+
+    status: Literal["healthy"] = "healthy"
+    tools: dict[str, str] = Field(default_factory=dict)
+    """Tool by tool: `available` or `not available`, and what a person should know of it. Empty while that cannot be read."""
+
+
+class Alive(Contract):
+    """The process runs."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Check(Contract):
+    """One dependency."""
+
+    ok: bool
+    detail: str | None = None
+    """A sentence: why not."""
+
+
+class Readiness(Contract):
+    """Whether requests can be served."""
+
+    status: Literal["ready", "degraded"]
+    """`degraded`: Redis is away, everything works but slower."""
+    checks: dict[Annotated[str, Field(examples=["postgres"])], Check]

@@ -1,0 +1,111 @@
+"""From a request to a session: which model, which tools, until when."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from api.problems import FieldError, Refused
+from api.requests import RunRequest
+from conductor_ai import catalog
+from conductor_ai.contracts.session import SessionInput
+from conductor_ai.errors import Code, Unavailable
+from conductor_ai.names import new_id
+from conductor_ai.settings import Settings
+from conductor_ai.stores.sessions import IdempotencyKey, Message, NewSession
+from conductor_ai.stores.tools import PublishedTool
+from conductor_ai.text import first_line
+
+ROUTE = "POST /v1/agents/run"
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def idempotency_key(header: str | None, body_sha256: str) -> IdempotencyKey | None:
+    """The key of a start, if the caller sent one.
+
+    Raises:
+        Refused: it is no key.
+    """
+    if header is None:
+        return None
+    if not _KEY.fullmatch(header):
+        message = "An Idempotency-Key has 1 to 255 visible ASCII characters."
+        raise Refused(message, code=Code.INVALID_REQUEST, errors=[FieldError("/header/Idempotency-Key", message)])
+    return IdempotencyKey(route=ROUTE, key=header, body_sha=body_sha256)
+
+
+def default_model(settings: Settings) -> str:
+    """The model of sessions that name none."""
+    return catalog.default_model(settings.anthropic_api_key is not None, settings.default_model)
+
+
+def chosen_tools(asked: Sequence[str] | None, published: Sequence[PublishedTool]) -> tuple[str, ...]:
+    """The session's tools: null means all that are available, an empty list means none.
+
+    Raises:
+        Refused: a name is unknown, or of a tool that is not available.
+        Unavailable: all were asked for, and no worker has said yet what it has.
+    """
+    if asked is None:
+        if not published:
+            raise Unavailable(
+                "No worker has published its tools yet, so it is not known which ones this session would get. Start a "
+                'worker, or ask for `"tools": []`.',
+                code=Code.ENGINE_UNAVAILABLE,
+                retry_after=5,
+            )
+        return tuple(tool.spec.name for tool in published if tool.available)
+    known = {tool.spec.name: tool for tool in published}
+    errors: list[FieldError] = []
+    for index, name in enumerate(asked):
+        tool = known.get(name)
+        if tool is None:
+            errors.append(FieldError(f"/tools/{index}", "There is no such tool. GET /v1/tools lists them."))
+        elif not tool.available:
+            reason = tool.spec.note or "GET /v1/tools says more."
+            errors.append(FieldError(f"/tools/{index}", f"{tool.spec.name} is not available at present. {reason}"))
+    if errors:
+        raise Refused(
+            "The session asks for a tool that this server does not have.", code=Code.UNKNOWN_TOOL, errors=errors
+        )
+    return tuple(dict.fromkeys(asked))
+
+
+def new_session(
+    request: RunRequest, org_id: str, settings: Settings, published: Sequence[PublishedTool], now: datetime
+) -> NewSession:
+    """The session that a request asks for, with a random id. The only place where a workflow's input is made.
+
+    Raises:
+        InvalidRequest: the model is unknown or retired.
+        Refused: the tools or limits cannot be had.
+        Unavailable: no worker has published its tools yet.
+    """
+    if request.max_steps > settings.max_steps_limit:
+        message = f"At most {settings.max_steps_limit} steps are allowed (CONDUCTOR_MAX_STEPS_LIMIT)."
+        raise Refused(message, code=Code.INVALID_REQUEST, errors=[FieldError("/max_steps", message)])
+    today = now.astimezone(UTC).date()
+    model = catalog.resolve(request.model or default_model(settings), today)
+    seconds = None if request.limits is None else request.limits.deadline_seconds
+    asked = next(message.content for message in request.messages if message.role == "user")
+    title = request.title or first_line(asked)
+    return NewSession(
+        input=SessionInput(
+            session_id=new_id("sess"),
+            org_id=org_id,
+            model=model.id,
+            tools=chosen_tools(request.tools, published),
+            max_steps=request.max_steps,
+            deadline_at=None if seconds is None else now + timedelta(seconds=seconds),
+            approval_ttl_seconds=settings.approval_ttl_seconds,
+            continue_as_new_steps=settings.continue_as_new_steps,
+            model_max_attempts=settings.model_max_attempts,
+            allow_signals=settings.allow_signals,
+            title=title,
+        ),
+        messages=tuple(Message(message.role, message.content) for message in request.messages),
+        title=title,
+        system_prompt=request.system_prompt or "",
+        metadata=None if request.metadata is None else dict(request.metadata),
+        warnings=catalog.warnings(model, today),
+    )

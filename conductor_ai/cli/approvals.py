@@ -1,0 +1,89 @@
+"""`conductor approvals`: list, show, approve, deny."""
+
+from datetime import UTC, datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from conductor_ai.cli import find, wording
+from conductor_ai.cli.codes import ExitCode
+from conductor_ai.cli.rest import Rest
+from conductor_ai.cli.screen import console, show_approval
+from conductor_ai.contracts.decisions import DecisionKind
+from conductor_ai.contracts.status import ApprovalStatus
+from conductor_ai.contracts.views import ApprovalView
+from conductor_ai.settings import Settings
+from conductor_ai.visible import visible
+
+
+async def list_approvals(settings: Settings, *, everything: bool, limit: int, as_json: bool) -> ExitCode:
+    """Prints the calls that wait for a person, or all that ever did."""
+    place = find.running(settings)
+    async with Rest(place.url, place.key) as rest:
+        page = await rest.approvals(status=None if everything else ApprovalStatus.PENDING.value, limit=limit)
+    if as_json:
+        print(page.model_dump_json())
+        return ExitCode.COMPLETED
+    out = console()
+    if not page.data:
+        out.print("No call has ever waited for a person." if everything else "No call waits for a person.")
+        return ExitCode.COMPLETED
+    table = Table(box=None, pad_edge=False)
+    for head in ("approval", "status", "tool", "risk", "time", "summary"):
+        table.add_column(head, no_wrap=head == "approval", overflow="fold")
+    now = datetime.now(UTC)
+    for each in page.data:
+        pending = each.status is ApprovalStatus.PENDING
+        table.add_row(
+            each.id,
+            each.status.value,
+            Text(visible(each.tool)),
+            each.risk,
+            wording.until(each.expires_at, now) if pending else wording.moment(each.requested_at),
+            Text(wording.on_one_line(each.summary, 120)),
+        )
+    out.print(table)
+    if page.has_more:
+        out.print(f"There are more; --limit shows up to 200 (now {limit}).")
+    return ExitCode.COMPLETED
+
+
+async def show_one(settings: Settings, approval_id: str, *, as_json: bool) -> ExitCode:
+    """Prints one approval with all that is known of its consequence."""
+    place = find.running(settings)
+    async with Rest(place.url, place.key) as rest:
+        approval = await rest.approval(approval_id)
+    if as_json:
+        print(approval.model_dump_json())
+        return ExitCode.COMPLETED
+    show_approval(console(), approval, datetime.now(UTC))
+    _state(approval)
+    return ExitCode.COMPLETED
+
+
+async def decide(settings: Settings, approval_id: str, decision: DecisionKind, comment: str | None) -> ExitCode:
+    """Shows one approval, and decides about exactly what is shown.
+
+    Raises:
+        Conflict: somebody decided otherwise, its time is over, or its session has ended.
+    """
+    place = find.running(settings)
+    async with Rest(place.url, place.key) as rest:
+        approval = await rest.approval(approval_id)
+        show_approval(console(), approval, datetime.now(UTC))
+        taken = await rest.decide(approval, decision, comment)
+    word = "Approved" if decision == "approve" else "Denied"
+    way = "" if taken == "decided" else " The decision is on its way: no worker has taken it yet."
+    console().print(f"  {word}.{way}", soft_wrap=True)
+    return ExitCode.COMPLETED
+
+
+def _state(approval: ApprovalView) -> None:
+    out = console()
+    out.print(f"  Status {approval.status.value}, execution {approval.execution.state}.", soft_wrap=True)
+    for each in approval.decisions:
+        proved = "" if each.verified else ", not verified"
+        counted = "" if each.counted else ", did not count"
+        comment = f": {visible(each.comment)}" if each.comment else ""
+        text = f"  {each.decision} by {visible(each.by)} at {wording.moment(each.at)} ({each.via}{proved}{counted}){comment}"
+        out.print(Text(text), soft_wrap=True)

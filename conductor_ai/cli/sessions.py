@@ -1,0 +1,79 @@
+"""`conductor sessions`: list, show, cancel."""
+
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from conductor_ai.cli import find, hints, wording
+from conductor_ai.cli.codes import ExitCode
+from conductor_ai.cli.progress import Progress
+from conductor_ai.cli.rest import Rest
+from conductor_ai.cli.screen import Screen, console, show_end
+from conductor_ai.contracts.status import Status
+from conductor_ai.errors import Unavailable
+from conductor_ai.settings import Settings
+from conductor_ai.visible import visible
+
+
+async def list_sessions(settings: Settings, *, status: Status | None, limit: int, as_json: bool) -> ExitCode:
+    """Prints the newest sessions."""
+    place = find.running(settings)
+    async with Rest(place.url, place.key) as rest:
+        page = await rest.sessions(status=status, limit=limit)
+    if as_json:
+        print(page.model_dump_json())
+        return ExitCode.COMPLETED
+    out = console()
+    if not page.data:
+        out.print("There are no sessions." if status is None else f"There are no sessions that are {status.value}.")
+        return ExitCode.COMPLETED
+    table = Table(box=None, pad_edge=False)
+    for head in ("session", "status", "phase", "model", "steps", "cost", "started", "title"):
+        table.add_column(head, no_wrap=head in ("session", "status", "started"), overflow="fold")
+    for each in page.data:
+        table.add_row(
+            each.session_id,
+            each.status.value,
+            each.phase.value,
+            Text(visible(each.model)),
+            str(each.step_count),
+            wording.money(each.total_cost_usd),
+            wording.moment(each.created_at),
+            Text(wording.on_one_line(each.title or "", 80)),
+        )
+    out.print(table)
+    if page.has_more:
+        out.print(f"There are more; --limit shows up to 200 (now {limit}).")
+    return ExitCode.COMPLETED
+
+
+async def show_session(settings: Settings, session_id: str, *, as_json: bool, data_dir: Path | None) -> ExitCode:
+    """Prints one session with all its steps."""
+    place = find.running(settings)
+    async with Rest(place.url, place.key) as rest:
+        view = await rest.session(session_id)
+    if view is None:
+        raise Unavailable("The server answered that nothing has changed, without having been asked. Try again.")
+    if as_json:
+        print(view.model_dump_json())
+        return ExitCode.COMPLETED
+    screen = Screen(console(), link=place.workflow_url)
+    for event in Progress().update(view):
+        screen.show(event)
+    if view.final_answer is not None:
+        console().print(Text(f"\nAnswer\n{visible(view.final_answer)}\n"), soft_wrap=True)
+    show_end(console(), ExitCode.COMPLETED, view, place.workflow_url(session_id))
+    if view.pending_approvals:
+        for line in hints.how_to_decide(place, view, data_dir):
+            console().print(line, soft_wrap=True)
+    return ExitCode.COMPLETED
+
+
+async def cancel_session(settings: Settings, session_id: str, reason: str | None) -> ExitCode:
+    """Cancels one session."""
+    place = find.running(settings)
+    async with Rest(place.url, place.key) as rest:
+        answer = await rest.cancel(session_id, reason)
+    console().print(Text(f"{visible(answer.message)} ({answer.status.value})"), soft_wrap=True)
+    return ExitCode.COMPLETED

@@ -1,0 +1,127 @@
+"""What the labels of a container say about removing it, and which sandbox the settings choose."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import pytest
+
+from activities.sandbox.base import Check, Language, SandboxJob
+from activities.sandbox.docker_labels import CALL, DEADLINE, OWNER, Fate, fate, is_predecessor, labels
+from activities.sandbox.owner import Life, Owner
+from activities.sandbox.select import Unavailable, choose
+from activities.sandbox.tasks import finish
+
+NOW = 1_800_000_000.0
+JOB = SandboxJob(
+    language=Language.PYTHON, source="", timeout_seconds=30, session_id="s", call_id="c", run_id="r", attempt=2
+)
+
+
+def test_the_deadline_is_after_everything_else() -> None:
+    """Timeout, hard stop and grace are over before anybody may remove a container of a living worker."""
+    assert int(labels(JOB, Owner.myself(), NOW)[DEADLINE]) == NOW + 30 + 5 + 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"conductor.attempt": "1"}, True),
+        ({"conductor.attempt": "3"}, False),
+        ({"conductor.attempt": "3", "conductor.run": "another"}, True),
+        ({"conductor.attempt": "?"}, True),
+        ({CALL: "another"}, False),
+    ],
+)
+def test_predecessors(changes: dict[str, str], expected: bool) -> None:
+    """The same or an earlier attempt, or any of another run, is replaced; a later attempt is not."""
+    assert is_predecessor(labels(JOB, Owner.myself(), NOW) | changes, JOB) is expected
+
+
+def a_dead_owner() -> Owner:
+    """An owner on this machine whose process has ended."""
+    code = "from activities.sandbox.owner import Owner; print(Owner.myself())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    owner = Owner.parse(said.strip())
+    assert owner is not None
+    return owner
+
+
+def test_fates() -> None:
+    """Each reason to keep and each reason to remove, side by side."""
+    me, other, dead = Owner.myself(), Owner.myself(), a_dead_owner()
+    elsewhere = Owner("another/machine", os.getpid(), "1", "x")
+
+    def of(owner: Owner, age: float = 0) -> dict[str, str]:
+        return labels(JOB, owner, NOW - age)
+
+    assert fate(of(me), "n", me, {"n"}, NOW) is Fate.KEEP_MINE
+    assert fate(of(me, 1000), "n", me, {"n"}, NOW) is Fate.KEEP_MINE
+    assert fate(of(me), "n", me, set(), NOW) is Fate.REMOVE_LOST
+    assert fate(of(other), "n", me, set(), NOW) is Fate.KEEP_OTHERS
+    assert fate(of(other, 66), "n", me, set(), NOW) is Fate.REMOVE_EXPIRED
+    assert fate(of(dead), "n", me, set(), NOW) is Fate.REMOVE_ORPHAN
+    assert fate(of(elsewhere), "n", me, set(), NOW) is Fate.KEEP_OTHERS
+    assert fate(of(elsewhere, 64), "n", me, set(), NOW) is Fate.KEEP_OTHERS
+    assert fate(of(elsewhere, 66), "n", me, set(), NOW) is Fate.REMOVE_EXPIRED
+    assert fate({OWNER: "what", DEADLINE: "never"}, "n", me, set(), NOW) is Fate.KEEP_OTHERS
+
+
+def test_a_pid_alone_is_no_proof_of_life() -> None:
+    """Another process that got the pid of a dead worker is not taken for it."""
+    me = Owner.myself()
+    assert me.life() is Life.ALIVE
+    assert Owner(me.machine, me.pid, str(int(me.started) - 1), me.nonce).life() is Life.DEAD
+    assert Owner("x", me.pid, me.started, me.nonce).life() is Life.ELSEWHERE
+    assert Owner.parse(str(me)) == me
+
+
+async def test_off_is_off() -> None:
+    """`off` is kept, also with the permission for a plain process."""
+    chosen = await choose("off", images={}, unsafe_subprocess=True)
+    assert isinstance(chosen, Unavailable)
+    assert "switched off" in chosen.reason
+
+
+async def test_an_unknown_choice_is_an_error() -> None:
+    """A word that is none of the four does not choose anything."""
+    with pytest.raises(ValueError, match="firecracker"):
+        await choose("firecracker", images={})
+
+
+async def test_docker_that_is_away_is_said() -> None:
+    """Asked for Docker alone, nothing else is tried: the reason and the remedy come back."""
+    chosen = await choose("docker", images={}, docker_host="unix:///nonexistent/docker.sock", unsafe_subprocess=True)
+    assert isinstance(chosen, Unavailable)
+    assert "does not answer" in chosen.reason
+    assert "Install Docker or bubblewrap" in chosen.reason
+
+
+def test_a_check_lists_what_is_missing() -> None:
+    """One missing language leaves the sandbox available; both do not, and a common reason is said once."""
+    assert Check().available
+    assert Check({Language.JAVASCRIPT: "no node."}).available
+    assert not Check.failed("away.").available
+    assert Check.failed("away.").reason == "away."
+
+
+async def test_work_is_finished_under_repeated_cancel() -> None:
+    """`finish` outlasts any number of cancels and raises them afterwards."""
+    gate, done = asyncio.Event(), []
+
+    async def work() -> None:
+        await gate.wait()
+        done.append(True)
+
+    task = asyncio.ensure_future(finish(work()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == [True]
