@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
@@ -26,9 +26,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
+        # Once is not always enough: while redis-py connects, it swallows a cancellation.
+        while not listening.done():
+            listening.cancel()
+            await asyncio.wait({listening}, timeout=0.1)
         await deps.reader.close()
         await deps.copies.close()
 

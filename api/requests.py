@@ -50,7 +50,7 @@ MetadataValue = (
     Annotated[str, StringConstraints(max_length=1000)]
     | bool
     | Annotated[int, Field(ge=-SAFE_INTEGER, le=SAFE_INTEGER)]
-    | float
+    | Annotated[float, Field(ge=-SAFE_INTEGER, le=SAFE_INTEGER)]
     | None
 )
 

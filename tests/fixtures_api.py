@@ -32,7 +32,7 @@ from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.tools import PublishedTool, Tools
 from conductor_ai.stores.transcript import StoredCall
 from conductor_ai.stores.writing import Journal
-from conductor_ai.temporal import Engine
+from conductor_ai.temporal import Engine, connect
 from workflows.pending import Ledger, Waiting
 
 HELLO = {"messages": [{"role": "user", "content": "Say hello."}]}
@@ -205,6 +205,11 @@ PUBLISHED = (
     PublishedTool(spec("sql_query", Category.DATABASE), available=True),
     PublishedTool(spec("code_run", Category.CODE, "Install Docker or bubblewrap."), available=False),
 )
+
+
+async def nowhere() -> Engine:
+    """An engine whose Temporal does not exist."""
+    return Engine(await connect(Settings.model_validate({"temporal_address": "127.0.0.1:9"}), lazy=True))
 
 
 @asynccontextmanager

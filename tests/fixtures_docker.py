@@ -4,6 +4,7 @@ What is missing is skipped with the reason, but fails in CI, which installs ever
 """
 
 import asyncio
+import json
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -75,6 +76,37 @@ async def wait_until(true: Callable[[], bool], description: str, seconds: float 
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds} s: {description}"
         await asyncio.sleep(0.02)
+
+
+ATTEMPT = """
+import ctypes, errno, json, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+def call(number, *args):
+    "The name of the error of a system call, or 'done'."
+    ctypes.set_errno(0)
+    result = libc.syscall(ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in args))
+    return errno.errorcode[ctypes.get_errno()] if result == -1 else 'done'
+def attempt(function, *args):
+    "The name of the error of a Python call, or 'done'."
+    try:
+        function(*args)
+    except OSError as error:
+        return errno.errorcode.get(error.errno, type(error).__name__)
+    except Exception as error:
+        return type(error).__name__
+    return 'done'
+def tell(**what):
+    print(json.dumps(what))
+"""
+"""Start of a program for `told`: it tries something and tells what came of it as JSON."""
+
+
+async def told(sandbox: Sandbox, source: str, timeout: float = 20) -> Any:
+    """What the program told."""
+    outcome = await sandbox.run(a_job(ATTEMPT + source, timeout=timeout))
+    assert outcome.exit_code == 0, outcome
+    return json.loads(outcome.stdout)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 
 from activities.providers.base import Factory, Provider
-from activities.tools.base import Arguments, Tool
+from activities.tools.base import Tool
 from activities.tools.registry import Registry
 from conductor_ai import wiring
 from conductor_ai.contracts.decisions import DecisionRequest, Verdict

@@ -5,10 +5,13 @@ from datetime import datetime
 
 from conductor_ai.contracts.session import Carried, SessionInput
 from conductor_ai.names import DECIDE
+from conductor_ai.visible import visible
 from workflows.pending import Waiting
 
 
 def _fenced(text: str) -> str:
+    """Text from outside as text: no Markdown of its own, no invisible characters."""
+    text = visible(text)
     fence = "```"
     while fence in text:
         fence += "`"
@@ -16,7 +19,9 @@ def _fenced(text: str) -> str:
 
 
 def _signal(waiting: Waiting, decision: str) -> str:
-    return json.dumps({"call_id": waiting.call_id, "decision": decision, "arguments_sha256": waiting.arguments_sha256})
+    # One field a line: a long line is cut off on that page, and what is cut off cannot be copied.
+    body = {"call_id": waiting.call_id, "decision": decision, "arguments_sha256": waiting.arguments_sha256}
+    return json.dumps(body, indent=1)
 
 
 def details(
@@ -29,18 +34,20 @@ def details(
         f"_as of {now:%Y-%m-%d %H:%M:%S} UTC_",
     ]
     if said:
-        lines += ["", "> " + " ".join(said.split())]
+        lines += ["", "The model says:", _fenced(said)]
     for call in waiting.values():
         lines += [
             "",
             f"### Waits for a decision: {call.tool}",
             _fenced(call.preview),
+            *([_fenced(call.summary)] if call.summary else []),
             f"Expires {call.expires_at:%Y-%m-%d %H:%M:%S} UTC.",
         ]
         if session.allow_signals:
             lines += [
-                f"To decide here, send the signal `{DECIDE}` with one of these inputs:",
+                f"To **approve** it here, send the signal `{DECIDE}` with this input:",
                 _fenced(_signal(call, "approve")),
+                "To **deny** it:",
                 _fenced(_signal(call, "deny")),
             ]
         else:

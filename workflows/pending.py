@@ -1,6 +1,6 @@
 """The ledger of calls that wait for a decision. Pure: no clock, no I/O, no Temporal."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, Decision, DecisionRequest, Verdict, VerdictKind
@@ -20,6 +20,8 @@ class Waiting:
     arguments_sha256: str
     expires_at: datetime
     preview: str = ""
+    summary: str = ""
+    """What will happen, once it was looked up."""
 
 
 @dataclass
@@ -51,6 +53,11 @@ class Ledger:
         """Take over a decision that the store holds already."""
         if decision.call_id not in self.decided:
             self._accept(decision)
+
+    def describe(self, call_id: str, summary: str) -> None:
+        """Add what will happen to a call that still waits."""
+        if (waiting := self.waiting.get(call_id)) is not None:
+            self.waiting[call_id] = replace(waiting, summary=summary)
 
     def expire(self, call_id: str) -> None:
         """Stop taking decisions for a call whose time is over."""

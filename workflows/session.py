@@ -270,6 +270,8 @@ class Session:
             return None
         if prepared.decision is not None:
             self._ledger.adopt(prepared.decision)
+        self._ledger.describe(call.call_id, prepared.summary)
+        self._show("awaiting approval")
         try:
             await workflow.wait_condition(
                 lambda: self._ledger.decision(call.call_id) is not None,

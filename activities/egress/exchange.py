@@ -13,7 +13,7 @@ from activities.egress.headers import incoming
 from activities.egress.messages import End, Request, Response
 from activities.egress.reasons import Failed, Failure
 from activities.egress.target import Target
-from activities.egress.unpack import Damaged, Unpacker, unpacker
+from activities.egress.unpack import Unpacker, unpacker
 from activities.egress.wire import OwnTrouble, Pinned
 
 WIRE_SLACK = 64 * 1024
@@ -103,8 +103,10 @@ async def _read(
                 body += unpack.feed(chunk, max_bytes + 1 - len(body))
                 if len(body) > max_bytes or wire > max_bytes + WIRE_SLACK:
                     return bytes(body[:max_bytes]), End.CAP
+                if unpack.damaged:
+                    return bytes(body), End.BROKEN
     except (TimeoutError, httpcore.TimeoutException):
         return bytes(body), End.DEADLINE
-    except (httpcore.NetworkError, httpcore.ProtocolError, OSError, Damaged):
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
         return bytes(body), End.BROKEN
     return bytes(body), End.BROKEN if unpack.unfinished else End.COMPLETE

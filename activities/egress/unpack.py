@@ -7,19 +7,21 @@ from typing import Protocol
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-class Damaged(Exception):
-    """The bytes are not what the encoding says."""
+_MEMBER = b"\x1f\x8b"
+_STEP = 1024
+"""Packed bytes that are undone at once: what damaged data costs of the sound data before it."""
 
 
 class Unpacker(Protocol):
     """Takes what came over the wire and gives decoded bytes."""
 
     def feed(self, data: bytes, room: int) -> bytes:
-        """Decoded bytes, at most `room`; whatever would come after them is dropped.
+        """Decoded bytes, at most `room`; whatever would come after them is dropped. Nothing once damaged."""
+        ...
 
-        Raises:
-            Damaged: the data is not in the encoding.
-        """
+    @property
+    def damaged(self) -> bool:
+        """True once data came that is not in the encoding."""
         ...
 
     @property
@@ -31,6 +33,7 @@ class Unpacker(Protocol):
 class Plain:
     """No compression."""
 
+    damaged = False
     unfinished = False
 
     def feed(self, data: bytes, room: int) -> bytes:
@@ -44,6 +47,8 @@ class Zip:
         self._wbits = wbits
         self._inflate = zlib.decompressobj(wbits)
         self._started = False
+        self._ended = False
+        self.damaged = False
 
     @property
     def unfinished(self) -> bool:
@@ -51,25 +56,35 @@ class Zip:
 
     def feed(self, data: bytes, room: int) -> bytes:
         out = bytearray()
-        while data and len(out) < room:
-            if self._inflate.eof:
-                if self._wbits != _GZIP or not data.strip(b"\0"):
-                    break
-                self._inflate = zlib.decompressobj(self._wbits)
-            out += self._step(data, room - len(out))
-            data = self._inflate.unused_data
+        for start in range(0, len(data), _STEP):
+            step = data[start : start + _STEP]
+            while step and len(out) < room and not (self._ended or self.damaged):
+                if self._inflate.eof:
+                    step = self._next_member(step)
+                    continue
+                out += self._undo(step, room - len(out))
+                step = self._inflate.unused_data
         return bytes(out)
 
-    def _step(self, data: bytes, room: int) -> bytes:
+    def _next_member(self, data: bytes) -> bytes:
+        """What is left to undo after the end of a member. Padding and junk behind the last one are no damage."""
+        if self._wbits != _GZIP or not _MEMBER.startswith(data[:2]):
+            self._ended = True
+            return b""
+        self._inflate = zlib.decompressobj(self._wbits)
+        return data
+
+    def _undo(self, data: bytes, room: int) -> bytes:
         first, self._started = not self._started, True
         try:
             return self._inflate.decompress(data, room)
-        except zlib.error as error:
+        except zlib.error:
             if not first or self._wbits != zlib.MAX_WBITS:
-                raise Damaged from error
+                self.damaged = True
+                return b""
         self._wbits = -zlib.MAX_WBITS
         self._inflate = zlib.decompressobj(self._wbits)
-        return self._step(data, room)
+        return self._undo(data, room)
 
 
 def unpacker(codings: Sequence[str]) -> Unpacker | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from activities.retries import Kind, failure, sort
 from conductor_ai.catalog import find
 from conductor_ai.contracts.models import ModelReply, ModelRequest
 from conductor_ai.errors import ModelFailure
+from conductor_ai.text import first_line
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -20,6 +24,9 @@ NAME = "anthropic"
 TITLE = "Anthropic"
 BASE_URL = "https://api.anthropic.com"
 CONNECT_SECONDS = 10.0
+LOGGED = 300
+"""Characters of an error's text that are logged."""
+
 SILENCE_SECONDS = 120.0
 """A stream that says nothing for this long is dead: the API sends pings while a model thinks."""
 
@@ -62,7 +69,9 @@ class AnthropicProvider:
             found = _sorted(error)
             if found is None:
                 raise
-            raise found from error
+            # Its text is for the operator's log; as a cause it would travel into Temporal's history with the failure.
+            log.warning("A call to %s failed (%s): %s", TITLE, found.kind, first_line(str(error), LOGGED))
+            raise found from None
 
     async def close(self) -> None:
         """Close the connections."""

@@ -112,12 +112,12 @@ class Collector:
         blocks = [(self._blocks[index], self._json.get(index)) for index in sorted(self._blocks)]
         calls = tuple(_call(block, text) for block, text in blocks if block.get("type") == "tool_use")
         stop = _stop(self._reason, calls)
-        # A call is used only if the API says that it is whole; any other is left out, also of what goes back.
+        # A call is run only if the API says that it is whole. One that was cut is told, for the repair, but does not go back.
         kept = stop is Stop.TOOL_CALLS
         return ModelReply(
             stop=stop,
             text="".join(str(block.get("text", "")) for block, _ in blocks if block.get("type") == "text"),
-            calls=calls if kept else (),
+            calls=calls if stop in (Stop.TOOL_CALLS, Stop.MAX_TOKENS) else (),
             usage=self.usage,
             native=tuple(_native(block, text) for block, text in blocks if kept or block.get("type") != "tool_use"),
             native_provider=NATIVE,

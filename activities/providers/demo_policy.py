@@ -7,9 +7,8 @@ a tool that is missing, does not ask again for what people denied, and its answe
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
-
-from pydantic import JsonValue
 
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import AssistantTurn, ProposedCall, ResultTurn, Turn
@@ -21,11 +20,14 @@ READ_SQL = (
     "SELECT category, count(*) AS products, min(price_eur) AS cheapest, max(price_eur) AS dearest "
     "FROM products GROUP BY category ORDER BY category"
 )
-WRITE_SQL = "UPDATE products SET price_eur = round(price_eur * 1.045, 2) WHERE sku = ANY($1)"
-FIRST_SKU = "COF-004"
-"""What the proposed change is about when no page named products."""
+WRITE_SQL = "UPDATE products SET price_eur = round(price_eur * {factor}, 2) WHERE sku = ANY($1)"
 
 _URL = re.compile(r"https?://[^\s<>\"'`]+")
+_SKU = re.compile(r"\b[A-Z]{3}-\d{3}\b")
+_PERCENT = re.compile(
+    r"(\d{1,2}(?:\.\d{1,2})?)\s*(?:percent|%)\s*(more|dearer|higher|less|cheaper|lower)", re.IGNORECASE
+)
+_MOST_PRODUCTS = 20
 _QUOTED = 4_000
 """Characters of a page that are handed to the code: enough to show something, small enough to read in an approval."""
 
@@ -47,8 +49,8 @@ class Outcome(StrEnum):
 
 
 _SIGNS: tuple[tuple[Outcome, str], ...] = (
-    (Outcome.EXPIRED, r"\bexpired\b"),
-    (Outcome.DENIED, r"\b(denied|denies|rejected|declined|not approved)\b"),
+    (Outcome.DENIED, r"\b(denied|denies|rejected|declined|not approved|does not allow)\b"),
+    (Outcome.EXPIRED, r"\bexpired\b|\bnobody decided\b"),
     (Outcome.UNAVAILABLE, r"\b(unavailable|not available|not installed|not configured|is off|switched off)\b"),
 )
 
@@ -161,11 +163,44 @@ def _code_thought(scene: _Scene) -> str:
             return "The page could not be read, so I count the words of the task itself with Python, in the sandbox."
 
 
-def _skus(scene: _Scene) -> list[JsonValue]:
-    """The products that the page names."""
+@dataclass(frozen=True)
+class _Change:
+    """Which products get which price, and who says so."""
+
+    skus: tuple[str, ...]
+    percent: Decimal
+    """Negative if they become cheaper."""
+    why: str
+
+    @property
+    def factor(self) -> Decimal:
+        return 1 + self.percent / 100
+
+
+UNASKED = _Change(("COF-004",), Decimal(-5), "No page told me what to change, so I take a small example")
+"""What is proposed to show what a person is asked, where no page names products and a percentage."""
+
+
+def _change(scene: _Scene) -> _Change:
     page = scene.results.get("fetch")
-    found = re.findall(r"\b[A-Z]{3}-\d{3}\b", page.text) if page is not None else []
-    return list(dict.fromkeys(found)) or [FIRST_SKU]
+    text = page.text if page is not None and page.ok else ""
+    skus, percent = tuple(dict.fromkeys(_SKU.findall(text)))[:_MOST_PRODUCTS], _PERCENT.search(text)
+    if not skus or percent is None:
+        return UNASKED
+    sign = -1 if percent.group(2).lower() in ("less", "cheaper", "lower") else 1
+    return _Change(skus, sign * Decimal(percent.group(1)), "The page says so")
+
+
+def _write_thought(scene: _Scene) -> str:
+    change = _change(scene)
+    direction = "dearer" if change.percent > 0 else "cheaper"
+    count = "one product becomes" if len(change.skus) == 1 else f"{len(change.skus)} products become"
+    return f"I propose a change: {count} {abs(change.percent)} % {direction}. {change.why}."
+
+
+def _write(scene: _Scene) -> JsonObject:
+    change = _change(scene)
+    return {"query": WRITE_SQL.format(factor=change.factor), "params": [list(change.skus)]}
 
 
 _STEPS: tuple[_Step, ...] = (
@@ -187,8 +222,8 @@ _STEPS: tuple[_Step, ...] = (
     _Step(
         "write",
         "sql_query",
-        lambda scene: f"I propose a change: {len(_skus(scene))} product(s) become 4.5 % dearer, as the note says.",
-        lambda scene: {"query": WRITE_SQL, "params": [_skus(scene)]},
+        _write_thought,
+        _write,
         # Whoever denied the read does not want the write, and a database that failed once gets no change proposed.
         lambda scene: _asks_for(scene, "write") and scene.outcome("read") is Outcome.OK,
     ),

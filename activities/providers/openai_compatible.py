@@ -1,6 +1,7 @@
 """Any endpoint that speaks OpenAI's chat completions: OpenRouter, Ollama, vLLM and others. On httpx, without an SDK."""
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,12 +15,18 @@ from activities.retries import KNOWN_TYPES, Kind, failure, sort
 from conductor_ai.catalog import find
 from conductor_ai.contracts.models import ModelReply, ModelRequest, Stop
 from conductor_ai.errors import ModelFailure
+from conductor_ai.text import first_line
+
+log = logging.getLogger(__name__)
 
 NAME = "openai_compatible"
 OPENROUTER_HOST = "openrouter.ai"
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 300.0
 """A local model may read a long prompt for minutes before its first word."""
+
+LOGGED = 300
+"""Characters of an error's text that are logged."""
 
 LONGEST_ERROR = 64 * 1024
 """Bytes of an error body that are read."""
@@ -85,13 +92,8 @@ class OpenAICompatibleProvider:
                     if text and not in_react:
                         listener.delta(text)
             reply = collector.reply()
-        except Incomplete as error:
-            raise failure(Kind.BROKEN_STREAM, self._title) from error
-        except (httpx.TimeoutException, httpx.ConnectError, httpx.UnsupportedProtocol) as error:
-            kind = Kind.TIMED_OUT if isinstance(error, httpx.TimeoutException) else Kind.NETWORK
-            raise failure(kind, self._title) from error
-        except (httpx.HTTPError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise failure(Kind.BROKEN_STREAM, self._title) from error
+        except (Incomplete, httpx.HTTPError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise self._broken(error) from None
         return _read_react(reply, request, listener) if in_react else reply
 
     async def close(self) -> None:
@@ -117,7 +119,23 @@ class OpenAICompatibleProvider:
         if status is None and isinstance(code, int):
             status = code  # in mid-stream OpenRouter gives the status that it would have answered
         word = next((word for word in (code, told.get("type")) if word in KNOWN_TYPES), None)
-        return failure(sort(status, word, str(told.get("message") or "")), self._title, headers)
+        message = str(told.get("message") or "")
+        return self._failed(sort(status, word, message), message, headers)
+
+    def _broken(self, error: Exception) -> ModelFailure:
+        match error:
+            case httpx.TimeoutException():
+                kind = Kind.TIMED_OUT
+            case httpx.ConnectError() | httpx.UnsupportedProtocol():
+                kind = Kind.NETWORK
+            case _:
+                kind = Kind.BROKEN_STREAM
+        return self._failed(kind, f"{type(error).__name__}: {error}", {})
+
+    def _failed(self, kind: Kind, text: str, headers: dict[str, str]) -> ModelFailure:
+        # The text is for the operator's log; as a cause it would travel into Temporal's history with the failure.
+        log.warning("A call to %s failed (%s): %s", self._title, kind.value, first_line(text, LOGGED))
+        return failure(kind, self._title, headers)
 
 
 def _read_react(reply: ModelReply, request: ModelRequest, listener: Listener) -> ModelReply:

@@ -93,8 +93,8 @@ class Collector:
         return ModelReply(
             stop=stop,
             text=self.text,
-            # A call of an answer that did not end well may be half of one.
-            calls=calls if stop is Stop.TOOL_CALLS else (),
+            # A call that was cut is told, for the repair; it may be half of one and is never run.
+            calls=calls if stop in (Stop.TOOL_CALLS, Stop.MAX_TOKENS) else (),
             usage=self.usage,
             native=tuple(self._reasoning),
             native_provider=NATIVE if self._reasoning else None,

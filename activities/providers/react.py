@@ -12,7 +12,7 @@ from conductor_ai.contracts.models import AssistantTurn, ModelReply, ProposedCal
 from conductor_ai.contracts.tools import ToolSpec
 
 NATIVE = "react"
-"""Marks the raw text of an answer that could not be read: the model sees its own mistake when it repairs it."""
+"""Marks the raw text of an answer without a call: the model sees it as it wrote it, mistakes included."""
 
 STOP_SEQUENCES = ("\nObservation of ",)
 """Where a model begins to make up the result of its own action."""
@@ -91,7 +91,7 @@ def messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
 
 def _add_said(item: Said, add: Any) -> None:
     if not item.calls:
-        add("assistant", _raw(item.turn) or _final(item.turn.text))
+        add("assistant", _raw(item.turn) or item.turn.text or NOTHING_SAID)
     for number, sent in enumerate(item.calls):
         action = {"tool_name": sent.call.tool, "arguments": sent.call.arguments or {}}
         thought = item.turn.text if number == 0 else ""
@@ -102,11 +102,7 @@ def _add_said(item: Said, add: Any) -> None:
 def _raw(turn: AssistantTurn) -> str | None:
     if turn.native_provider != NATIVE or not turn.native:
         return None
-    return str(turn.native[0].get("raw", "")) or NOTHING_SAID
-
-
-def _final(text: str) -> str:
-    return dump({"thought": "", "action": None, "is_final": True, "final_answer": text or NOTHING_SAID})
+    return str(turn.native[0].get("raw", ""))
 
 
 def dump(fields: dict[str, Any]) -> str:
@@ -117,17 +113,25 @@ def dump(fields: dict[str, Any]) -> str:
 def reply(text: str, usage: Usage, call_id: str) -> ModelReply:
     """Our reply for a complete text of the model. What cannot be read is MALFORMED and says why in `stop_detail`."""
     answer = parse(text)
+    native: tuple[JsonObject, ...] = ({"raw": text},)
     if isinstance(answer, Malformed):
         return ModelReply(
             stop=Stop.MALFORMED,
             text=text,
             usage=usage,
-            native=({"raw": text},),
+            native=native,
             native_provider=NATIVE,
             stop_detail=answer.reason,
         )
     if answer.action is None:
-        return ModelReply(stop=Stop.END, text=answer.thought, final_answer=answer.final_answer, usage=usage)
+        return ModelReply(
+            stop=Stop.END,
+            text=answer.thought,
+            final_answer=answer.final_answer,
+            usage=usage,
+            native=native,
+            native_provider=NATIVE,
+        )
     call = ProposedCall(provider_id=call_id, tool=answer.action.tool_name, arguments=answer.action.arguments)
     return ModelReply(stop=Stop.TOOL_CALLS, text=answer.thought, calls=(call,), usage=usage)
 

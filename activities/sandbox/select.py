@@ -49,7 +49,7 @@ async def choose(
     if asked in (Choice.AUTO, Choice.DOCKER):
         candidates.append(DockerSandbox(images, base_url=docker_host, runtime=runtime))
     if asked in (Choice.AUTO, Choice.BUBBLEWRAP):
-        candidates.append(BubblewrapSandbox())
+        candidates.append(BubblewrapSandbox(which("bwrap") or "/usr/bin/bwrap"))
     if unsafe_subprocess and asked is Choice.AUTO:
         candidates.append(UnsafeSubprocess(_interpreters()))
     reasons: list[str] = []

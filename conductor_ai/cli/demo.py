@@ -33,14 +33,14 @@ NEEDED = ("web_fetch", "sql_query")
 OPTIONAL = "code_run"
 """Off where there is no sandbox; then the demo does without."""
 TOOLS_SECONDS = 20.0
-DENIAL = "The demo says no to show what a denial does: the price stays as it is."
+DENIAL = "The demo says no to show what a denial does: the prices stay as they are"
 
 
 def task(page_url: str) -> str:
     """The demo task. The demo model reads the address, and works through its script because there is one."""
     return (
-        f"Read the page {page_url} and count its words and numbers with Python. Then look into the shop's database: how "
-        "many customers, orders and products are there? At last make product 1 cheaper: reduce its price by 5 %."
+        f"Read the page {page_url} and count its words and numbers with Python. Then look at the prices in the shop's "
+        "database, and change them as the page says."
     )
 
 

@@ -54,24 +54,24 @@ async def run_dev(options: DevOptions) -> int:
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal)
     try:
-        return await _run_until(supervisor, options, stop)
+        return await _run_until(supervisor, stop)
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
 
 
-async def _run_until(supervisor: Supervisor, options: DevOptions, stop: asyncio.Event) -> int:
+async def _run_until(supervisor: Supervisor, stop: asyncio.Event) -> int:
     starting = asyncio.create_task(supervisor.start())
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             for line in summary(starting.result()):
-                options.echo(line)
+                supervisor.say(line)
             await stopping
-        options.echo("Stopping.")
+        supervisor.say("Stopping.")
     except ConductorError as error:
-        options.echo(error.message)
+        supervisor.say(error.message)
         return 1
     finally:
         for task in (starting, stopping):

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,13 +89,18 @@ class Supervisor:
         stops = (server.stop(hurry=self.hurry) for server in self._servers)
         for result in await asyncio.gather(*stops, return_exceptions=True):
             if isinstance(result, BaseException):  # The guard ends what would not stop.
-                self._options.echo(f"A server did not stop cleanly: {result}")
+                self.say(f"A server did not stop cleanly: {result}")
         if self._guard is not None:
             await self._guard.stop()
             self._guard = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def say(self, line: str) -> None:
+        """Shows a line to the person; a terminal or pipe that has gone is no reason to lose the stack."""
+        with suppress(OSError):
+            self._options.echo(line)
 
     def _api_port(self) -> int:
         settings = self._options.settings
@@ -212,7 +218,7 @@ class Supervisor:
             code = await child.wait()
             quick = next_quick(quick, time.monotonic() - began)
             delay = restart_delay(quick)
-            self._options.echo(f"{part.name} {describe_exit(code)}; it starts again in {delay:.1f} s ({child.log})")
+            self.say(f"{part.name} {describe_exit(code)}; it starts again in {delay:.1f} s ({child.log})")
             await child.stop(signal.SIGKILL, grace=0)  # What is left of its group.
             if self._guard is not None:
                 self._guard.forget(child.pid)
@@ -221,13 +227,13 @@ class Supervisor:
             try:
                 await part.start()
             except (ConfigurationError, OSError) as error:
-                self._options.echo(f"{part.name} could not start again: {error}")
+                self.say(f"{part.name} could not start again: {error}")
             self._publish()
 
     async def _keep_guard(self, guard: Guard) -> None:
         while True:
             await guard.wait()
-            self._options.echo("The guard of the stack has ended; another starts.")
+            self.say("The guard of the stack has ended; another starts.")
             await asyncio.sleep(restart_delay(0))
             await guard.start()
             self._publish()

@@ -21,7 +21,7 @@ from conductor_ai.errors import NotFound
 from conductor_ai.names import new_id
 from conductor_ai.stores.transcript import StoredCall, stored_call
 from conductor_ai.stores.writing import Journal, Writer
-from conductor_ai.text import clean_json
+from conductor_ai.text import PREVIEW_BYTES, clean_json, shorten
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class CallJournal:
                 writer.event(
                     "approval.requested", {"approval_id": approval_id, "call_id": call.call_id, "tool": call.tool}
                 )
-                return Prepared(state="pending", approval_id=approval_id, summary=consequence.summary)
+                return Prepared(state="pending", approval_id=approval_id, summary=shorten(consequence.summary, PREVIEW_BYTES))
             return await self._asked_before(writer, call, expires_at)
 
         return await self._journal.write(fence, run_id, change)

@@ -15,10 +15,13 @@ dir=$(cd "$2" && pwd)
 socket="$dir/docker.sock"
 host="unix://$socket"
 
-running() { # the recorded pid is alive and is still a dockerd: a pid is given to another process some day
+alive() { # PID: it runs, and is still a dockerd: a pid is given to another process some day
+    [ "$(cat "/proc/$1/comm" 2>/dev/null)" = dockerd ] && ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null
+}
+
+running() { # by the pid that dockerd itself wrote
     local pid
-    pid=$(cat "$dir/pid" 2>/dev/null) || return 1
-    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]
+    pid=$(cat "$dir/pid" 2>/dev/null) && alive "$pid"
 }
 
 answers() { DOCKER_HOST="$host" timeout 5 docker version >/dev/null 2>&1; }
@@ -43,16 +46,15 @@ start() {
 }
 
 stop() {
-    if running; then
-        local pid
-        pid=$(cat "$dir/pid")
-        kill "$pid"
-        for _ in $(seq 100); do
-            running || return 0
-            sleep 0.2
-        done
-        kill -KILL "$pid"
-    fi
+    running || return 0
+    local pid
+    pid=$(cat "$dir/pid")
+    kill "$pid"
+    for _ in $(seq 100); do
+        alive "$pid" || return 0
+        sleep 0.2
+    done
+    kill -KILL "$pid"
 }
 
 case $action in

@@ -231,11 +231,12 @@ async def test_ids_of_calls_differ_between_steps(bench: Bench) -> None:
     assert third.stop is Stop.END
 
 
-async def test_a_cut_answer_has_no_calls(bench: Bench) -> None:
-    """At the output limit nothing is left that could be executed."""
+async def test_a_cut_answer_says_so(bench: Bench) -> None:
+    """The stop is MAX_TOKENS, and no call of it has arguments that could be run."""
     bench.cuts()
     reply = await ask(bench)
-    assert (reply.stop, reply.calls) == (Stop.MAX_TOKENS, ())
+    assert reply.stop is Stop.MAX_TOKENS
+    assert all(call.arguments is None for call in reply.calls)
 
 
 async def test_an_overload_is_a_failure_to_retry(bench: Bench) -> None:

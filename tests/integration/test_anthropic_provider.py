@@ -166,11 +166,11 @@ async def test_every_stop_reason_has_a_meaning(
 
 
 async def test_half_a_call_is_never_a_call(fake: FakeAnthropic, provider: AnthropicProvider) -> None:
-    """Cut at the output limit in the middle of a call: no call, and nothing of it goes back either."""
+    """Cut at the output limit in the middle of a call: it has no arguments, the stop says so, nothing of it goes back."""
     cut = Call(tool="sql_query", cut='{"query": "DELETE FROM customers')
     fake.script.add(Reply(text="I delete.", calls=(cut,), stop="max_tokens"), Reply(text="Shorter."))
     first = await ask(provider)
-    assert (first.stop, first.calls) == (Stop.MAX_TOKENS, ())
+    assert (first.stop, [call.arguments for call in first.calls]) == (Stop.MAX_TOKENS, [None])
     turn = AssistantTurn(text=first.text, native=first.native, native_provider=first.native_provider)
     assert (await ask(provider, UserTurn(text="a"), turn, UserTurn(text="go on"))).text == "Shorter."
     assert "DELETE" not in json.dumps(fake.received[1].json)
@@ -257,6 +257,7 @@ async def test_errors_are_sorted(
     raised = await fails(provider)
     assert (raised.kind, raised.retryable, raised.code, raised.retry_after) == (kind, retried, code, wait)
     assert failure.message not in raised.message
+    assert raised.__cause__ is None
 
 
 async def test_an_overload_in_mid_stream_is_an_overload(fake: FakeAnthropic, provider: AnthropicProvider) -> None:

@@ -12,8 +12,7 @@ from conductor_ai.contracts.session import SessionInput
 from conductor_ai.contracts.status import StopReason
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.tools import PublishedTool, Tools
-from conductor_ai.temporal import Engine
-from tests.fixtures_api import HELLO, PUBLISHED, Api, is_problem, serving, spec
+from tests.fixtures_api import HELLO, PUBLISHED, Api, is_problem, nowhere, serving, spec
 from tests.fixtures_servers import wait_until
 
 RUN = "/v1/agents/run"
@@ -232,9 +231,8 @@ async def test_odd_idempotency_keys(api: Api, key: str | bytes) -> None:
 
 async def test_start_adopted_after_an_unclear_one(api: Api, database: Database) -> None:
     """A start that failed half-way leaves its row; the same key adopts that very session and starts it."""
-    nowhere = await Client.connect("127.0.0.1:9", lazy=True)
     headers = {"Idempotency-Key": "k-5"}
-    async with serving(database, Engine(nowhere), api.deps.hot) as broken:
+    async with serving(database, await nowhere(), api.deps.hot) as broken:
         half = Api(broken.http, broken.deps, broken.hand, api.org, api.secrets)
         answer = await half.post(RUN, HELLO, headers=headers)
         is_problem(answer, 503, "engine_unavailable")

@@ -250,6 +250,24 @@ async def test_a_second_one_is_refused(folder: Path) -> None:
         assert read_runtime(data_dir) == runtime
 
 
+async def test_a_reader_that_goes_away_does_not_matter(folder: Path) -> None:
+    """With its output closed the stack still restarts children, and stops cleanly."""
+    data_dir = folder / "data"
+    with dev(data_dir, free_port()) as process:
+        runtime = await ready(data_dir, process)
+        assert process.stdout is not None
+        process.stdout.close()
+        os.kill(runtime.pids["worker"], signal.SIGKILL)
+
+        async def back() -> bool:
+            now = read_runtime(data_dir)
+            return now is not None and now.pids["worker"] != runtime.pids["worker"]
+
+        await wait_until(back, "the worker to come back")
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 30) == 0
+
+
 async def test_a_port_in_use_is_refused(folder: Path) -> None:
     """Before anything starts, with a sentence that names port and setting."""
     with listener() as other:

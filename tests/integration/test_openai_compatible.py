@@ -121,10 +121,10 @@ async def test_stop_with_calls_means_the_calls(fake: FakeOpenAI, provider: OpenA
 
 
 async def test_half_a_call_is_never_a_call(fake: FakeOpenAI, provider: OpenAICompatibleProvider) -> None:
-    """Cut at the limit: no call."""
+    """Cut at the limit: the stop says so, and the call has no arguments."""
     fake.script.add(Reply(calls=(Call(tool="web_fetch", cut='{"url": "ht'),), stop="length"))
     reply = await ask(provider)
-    assert (reply.stop, reply.calls) == (Stop.MAX_TOKENS, ())
+    assert (reply.stop, [call.arguments for call in reply.calls]) == (Stop.MAX_TOKENS, [None])
 
 
 async def test_arguments_that_are_no_object_are_kept_as_text(
@@ -186,6 +186,7 @@ async def test_errors_are_sorted(
     raised = await fails(provider)
     assert (raised.kind, raised.retryable, raised.code, raised.retry_after) == (kind, retried, code, wait)
     assert failure.message not in raised.message
+    assert raised.__cause__ is None
     assert len(fake.received) == 1
 
 

@@ -110,6 +110,20 @@ async def test_the_demo_task_uses_every_tool_in_turn() -> None:
         assert part in reply.text
 
 
+async def test_what_the_page_says_decides_the_change() -> None:
+    """Products and percentage of a price note end up as parameter and factor of the write; without a note an example does."""
+    page = "These cost 4.5 percent more:\nCOF-004 Decaf 8.60\nCOF-008 Espresso 7.90\nCOF-004 again"
+    calls, _ = await play(TASK, world(web_fetch=(True, page)))
+    assert calls[3][1] == {
+        "query": "UPDATE products SET price_eur = round(price_eur * 1.045, 2) WHERE sku = ANY($1)",
+        "params": [["COF-004", "COF-008"]],
+    }
+    calls, _ = await play(TASK, world(web_fetch=(True, "TEA-001 is now 10 % cheaper")))
+    assert "price_eur * 0.9, 2" in str(calls[3][1]["query"])
+    calls, _ = await play(TASK, world(web_fetch=(False, "COF-008 costs 99 percent more")))
+    assert "price_eur * 0.95, 2" in str(calls[3][1]["query"])
+
+
 async def test_the_code_runs_and_sees_the_page() -> None:
     """The program that the demo writes is valid Python whatever the page holds, and prints JSON about that page."""
     calls, _ = await play(TASK, world())
@@ -285,7 +299,9 @@ async def test_what_is_heard_is_what_is_said() -> None:
     ("ok", "text", "outcome"),
     [
         (True, "denied expired unavailable", Outcome.OK),
-        (False, "A person denied this call.", Outcome.DENIED),
+        (False, "A person looked at this call and denied it; it was not run.", Outcome.DENIED),
+        (False, "The policy does not allow this call (rule); it was not run.", Outcome.DENIED),
+        (False, "Nobody decided about this call in time; it was not run. That is not a denial.", Outcome.EXPIRED),
         (False, "The request for approval expired.", Outcome.EXPIRED),
         (False, "No sandbox: code_run is unavailable.", Outcome.UNAVAILABLE),
         (False, "syntax error at or near", Outcome.FAILED),

@@ -59,6 +59,7 @@ def test_a_final_answer_is_found(text: str, answer: str) -> None:
     """Also one that holds fences and braces itself, or a line break that JSON would forbid."""
     read = reply(text, Usage(), "react_0")
     assert (read.stop, read.final_answer, read.calls) == (Stop.END, answer, ())
+    assert read.native == ({"raw": text},)
 
 
 @pytest.mark.parametrize(
@@ -135,5 +136,4 @@ def test_the_conversation_is_told_in_alternating_roles() -> None:
     assert json.loads(made[1]["content"])["thought"] == "Both."
     assert "not carried through" in made[2]["content"]
     assert made[4]["content"] == "Observation of tool_1:\none"
-    assert json.loads(made[5]["content"].split("\n\n")[0])["final_answer"] == "Done."
-    assert made[5]["content"].endswith("bad text")
+    assert made[5]["content"] == "Done.\n\nbad text"

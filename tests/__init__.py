@@ -1,0 +1,1 @@
+"""The tests. A package, so that shared modules have one name for the type checker."""
