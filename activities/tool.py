@@ -90,8 +90,15 @@ class ToolActivities:
                 raise _final(error.message, Code.FENCED) from error
             if isinstance(claim, NotClaimed):
                 return await self._not_claimed(org_id, session_id, claim, run_id)
-            context = _call(
-                org_id, session_id, call, run_id, attempt=info.attempt, approved=ruling.effect is Effect.ASK
+            context = Call(
+                org_id=org_id,
+                session_id=session_id,
+                call_id=call.call_id,
+                run_id=run_id,
+                attempt=info.attempt,
+                arguments_sha256=call.args_sha,
+                approved=ruling.effect is Effect.ASK,
+                seen=claim.seen,
             )
             try:
                 result = await tool.run(arguments, context)
@@ -196,15 +203,13 @@ def _run_id() -> str:
     return run_id
 
 
-def _call(
-    org_id: str, session_id: str, call: StoredCall, run_id: str, *, attempt: int = 1, approved: bool = False
-) -> Call:
+def _call(org_id: str, session_id: str, call: StoredCall, run_id: str) -> Call:
+    """A call that is looked at and not run."""
     return Call(
         org_id=org_id,
         session_id=session_id,
         call_id=call.call_id,
         run_id=run_id,
-        attempt=attempt,
+        attempt=1,
         arguments_sha256=call.args_sha,
-        approved=approved,
     )

@@ -9,7 +9,7 @@ from api.auth import MayOperate
 from api.bodies import Received, body_of
 from api.deps import Needs
 from api.ids import is_id
-from api.patience import within
+from api.patience import ENGINE_SECONDS, within
 from api.problems import Refused, documented
 from api.requests import CancelRequest, reference
 from api.responses import CancelAnswer
@@ -61,7 +61,8 @@ async def cancel(
                 "The session has completed or failed already; there is nothing left to cancel.", code=Code.SESSION_ENDED
             )
         if verdict is CancelVerdict.ACCEPTED:
-            await deps.engine.cancel(session_id)
+            async with within(ENGINE_SECONDS, Code.ENGINE_UNAVAILABLE):
+                await deps.engine.cancel(session_id)
     if verdict is CancelVerdict.CANCELLED:
         return _answer(CancelAnswer(session_id=session_id, status=Status.CANCELLED, phase=Phase.DONE, message=DONE))
     view = await deps.reader.follow(

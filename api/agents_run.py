@@ -10,7 +10,7 @@ from api.agents import needs_somebody, session_response
 from api.auth import MayOperate
 from api.bodies import Received, body_of
 from api.deps import Deps, Needs
-from api.patience import within
+from api.patience import ENGINE_SECONDS, within
 from api.problems import documented
 from api.requests import RunQuery, RunRequest, reference
 from api.responses import RunAccepted
@@ -58,7 +58,7 @@ async def run(
     After a 503 the session may or may not start: send the request again with the same key.
     """
     key = idempotency_key(idempotency_key_header, body.sha256)
-    async with within(code=Code.ENGINE_UNAVAILABLE):
+    async with within():
         started = await _start(deps, caller.org_id, body.value, key)
     headers = {"Idempotency-Replayed": "true"} if started.replayed else {}
     if query.wait:
@@ -84,7 +84,8 @@ async def _start(deps: Deps, org_id: str, request: RunRequest, key: IdempotencyK
         new = new_session(request, org_id, deps.settings, await deps.tools.published(), datetime.now(UTC))
         started = await deps.sessions.create(new, key)
     if started.start_state == "starting":
-        await deps.engine.start(started.input)
+        async with within(ENGINE_SECONDS, Code.ENGINE_UNAVAILABLE):
+            await deps.engine.start(started.input)
         try:
             await deps.sessions.mark_started(started.session_id)
         except Unavailable as error:  # the first write of the workflow says the same

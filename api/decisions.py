@@ -9,7 +9,7 @@ from api.approvals import find
 from api.auth import Caller, MayDecide
 from api.bodies import Received, body_of
 from api.deps import Deps, Needs
-from api.patience import within
+from api.patience import ENGINE_SECONDS, within
 from api.problems import Refused, documented
 from api.requests import DecisionBody, reference
 from conductor_ai.contracts.decisions import Decision, DecisionRequest, Verdict, VerdictKind
@@ -21,6 +21,8 @@ router = APIRouter(tags=["approvals"])
 
 UPDATE_SECONDS = 2.5
 """How long a worker has to take the decision before it is left with Temporal."""
+SIGNAL_SECONDS = 1.5
+"""How long Temporal has to take it then."""
 
 
 @router.post(
@@ -51,7 +53,7 @@ async def decide(
     body: Annotated[Received[DecisionBody], Depends(body_of(DecisionBody))],
 ) -> Response:
     """The first decision counts and never flips. The same one again is 200, a contrary one 409 with who and when."""
-    async with within(code=Code.ENGINE_UNAVAILABLE):
+    async with within():
         view, status = await _decide(deps, caller, approval_id, body.value)
     headers = {"Retry-After": "2", "Location": f"/v1/approvals/{view.id}"} if status == 202 else {}
     return Response(view.model_dump_json(), status, media_type="application/json", headers=headers)
@@ -74,7 +76,8 @@ async def _decide(deps: Deps, caller: Caller, approval_id: str, body: DecisionBo
         via="api",
         comment=body.comment,
     )
-    verdict = await deps.engine.decide(approval.session_id, request, seconds=UPDATE_SECONDS)
+    async with within(ENGINE_SECONDS, Code.ENGINE_UNAVAILABLE):
+        verdict = await deps.engine.decide(approval.session_id, request, seconds=UPDATE_SECONDS)
     if verdict is None:
         return await _leave(deps, caller, approval, request, body)
     return await _heed(deps, caller, approval, verdict, body), 200
@@ -125,7 +128,9 @@ async def _leave(
         at=now,
     )
     await deps.sessions.intend(caller.org_id, intention)
-    if not await deps.engine.signal_decision(approval.session_id, request):
+    async with within(SIGNAL_SECONDS, Code.ENGINE_UNAVAILABLE):
+        open_still = await deps.engine.signal_decision(approval.session_id, request)
+    if not open_still:
         raise _closed_refusal()
     return await find(deps.snapshots, caller.org_id, approval.id), 202
 

@@ -11,6 +11,9 @@ ANSWER_SECONDS = 4.6
 STORE_SECONDS = 3.0
 """Most time that a read spends on Postgres before it looks for a copy."""
 
+ENGINE_SECONDS = 3.5
+"""Most time that one request spends on Temporal: its client tries again on its own, past the limit that it is given."""
+
 
 @asynccontextmanager
 async def within(seconds: float = ANSWER_SECONDS, code: Code = Code.STORE_UNAVAILABLE) -> AsyncIterator[None]:

@@ -55,7 +55,7 @@ def _claude(
         max_output=output,
         price=price,
         capabilities=CLAUDE,
-        deprecated=retires_on is not None,
+        deprecated=replacement is not None,
         retires_on=retires_on,
         replacement=replacement,
     )
@@ -122,6 +122,7 @@ ROWS: tuple[Model, ...] = (
         window=200_000,
         output=64_000,
         aliases=("claude-opus-4-5",),
+        replacement="claude-opus-5-5",  # its provider names no date yet; the newer one does more for less
     ),
     _claude(
         "claude-sonnet-4-5-20250929",

@@ -89,7 +89,7 @@ def effective(settings: Settings) -> Settings:
         known["database_url"] = SecretStr(runtime.database_url)
     if settings.redis_url is None:
         known["redis_url"] = SecretStr(runtime.redis_url)
-    if not _names_temporal(settings):
+    if "temporal_address" not in settings.model_fields_set:
         known["temporal_address"] = runtime.temporal_address
     if settings.sql_url is None:
         known["sql_url"] = SecretStr(runtime.sql_url)
@@ -97,7 +97,7 @@ def effective(settings: Settings) -> Settings:
 
 
 def _names_temporal(settings: Settings) -> bool:
-    """Whether somebody said where Temporal is; the default address is nobody's wish, except beside a named database."""
+    """Whether Temporal is to be asked: its default address is nobody's wish, except beside a named database."""
     named = "temporal_address" in settings.model_fields_set
     return named or settings.supabase_db_url is not None or settings.database_url is not None
 
@@ -248,7 +248,7 @@ async def _pollers(client: Client, task_queue: str) -> Sequence[Check]:
             DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind)
         )
         if answer.pollers:
-            found.append(Check(f"worker for {what}", True, f"{len(answer.pollers)} serve the queue {queue}."))
+            found.append(Check(f"worker for {what}", True, f"The queue {queue} is served."))
         else:
             advice = "Start one with `conductor worker`, or `conductor dev`; until then nothing moves there."
             found.append(Check(f"worker for {what}", True, f"Nobody serves the queue {queue}.", advice))

@@ -9,16 +9,22 @@ TASK_QUEUE: Final = "conductor"
 """The default queue of workflows, model calls and tools. One queue for all three, so that eager dispatch works."""
 
 WORKFLOW: Final = "Session"
+"""The type of the workflow. Its id is the session's id."""
 DECIDE: Final = "decide"
 """The name of both the signal and the update that bring a decision."""
 STATE: Final = "state"
 """The query that shows what the workflow itself believes; for debugging, never for the API."""
 
 ORG = SearchAttributeKey.for_keyword("ConductorOrg")
+"""The organisation. Set at the start."""
 STATUS = SearchAttributeKey.for_keyword("ConductorStatus")
+"""`pending`, `running`, `completed`, `failed` or `cancelled`."""
 MODEL = SearchAttributeKey.for_keyword("ConductorModel")
+"""The model's id. Set at the start."""
 NEEDS_APPROVAL = SearchAttributeKey.for_bool("ConductorNeedsApproval")
+"""True while at least one call waits for a person."""
 COST_USD = SearchAttributeKey.for_float("ConductorCostUsd")
+"""US dollars spent so far, as of the last change of another attribute."""
 SEARCH_ATTRIBUTES = (ORG, STATUS, MODEL, NEEDS_APPROVAL, COST_USD)
 
 HOT_TTL_SECONDS: Final = 3600

@@ -68,8 +68,6 @@ class Settings(BaseSettings):
     """Temporal's namespace."""
     temporal_ui_url: str | None = Field(None, alias="CONDUCTOR_TEMPORAL_UI_URL")
     """Where a person finds Temporal's UI; used for links only."""
-    payload_key: SecretStr | None = Field(None, alias="CONDUCTOR_PAYLOAD_KEY")
-    """Not supported yet."""
 
     # API
     host: str = Field("127.0.0.1", alias="CONDUCTOR_HOST")

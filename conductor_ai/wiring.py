@@ -25,6 +25,7 @@ from activities.sandbox.reaper import reaping
 from activities.sandbox.select import Unavailable as NoSandbox
 from activities.sandbox.select import choose
 from activities.snapshot import SnapshotActivities
+from activities.sql.setup import check as check_sql
 from activities.sql.target import SqlTarget
 from activities.tool import ToolActivities
 from activities.tools.base import Tool
@@ -34,6 +35,7 @@ from activities.tools.sql_query import SqlQuery
 from activities.tools.web_fetch import WebFetch
 from conductor_ai import names
 from conductor_ai.contracts.tools import Queue
+from conductor_ai.doctor import Check, effective, examine
 from conductor_ai.embedded.options import DevOptions
 from conductor_ai.embedded.runtime import Runtime
 from conductor_ai.settings import Settings
@@ -406,3 +408,43 @@ def stack(
 
 def _at(settings: Settings, data_dir: Path | None) -> Settings:
     return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})
+
+
+# Diagnosis
+
+
+async def diagnose(settings: Settings) -> list[Check]:
+    """What `conductor doctor` shows: every dependency, what is wrong with it and what to do."""
+    settings = effective(settings)
+    return await examine(
+        settings, [("code_run", lambda: _look_at_sandbox(settings)), ("sql_query", lambda: _look_at_sql(settings))]
+    )
+
+
+async def _look_at_sandbox(settings: Settings) -> list[Check]:
+    sandbox = await _sandbox(settings, serves=True)
+    try:
+        if isinstance(sandbox, OffSandbox):
+            return [Check("code_run", ok=False, detail=sandbox.describe(), advice="The other tools work without it.")]
+        found = await sandbox.check()
+        return [Check("code_run", ok=True, detail=sandbox.describe(), advice=found.reason)]
+    finally:
+        await sandbox.close()
+
+
+async def _look_at_sql(settings: Settings) -> list[Check]:
+    target = sql_target(settings)
+    if target is None:
+        advice = (
+            "Set CONDUCTOR_SQL_URL to a database and a login of its own, or leave it: the tool is then not offered."
+        )
+        return [Check("sql_query", ok=True, detail="No database is set for sql_query.", advice=advice)]
+    try:
+        problems = await check_sql(target)
+    finally:
+        await target.close()
+    if not problems:
+        return [
+            Check("sql_query", ok=True, detail="The database answers; login, role and ledger are as they should be.")
+        ]
+    return [Check("sql_query", ok=False, detail=problem) for problem in problems]

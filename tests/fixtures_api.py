@@ -146,7 +146,7 @@ class Api:
     deps: Deps
     hand: Hand
     org: str
-    secrets: dict[Role, str]
+    secrets: dict[Role, str] = field(repr=False)
 
     def as_(self, role: Role) -> dict[str, str]:
         """The header that shows a key of this role."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,17 @@ def environment() -> dict[str, str]:
     return {name: given[name] for name in KEPT if name in given}
 
 
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A folder that Postgres' own user can enter: pytest's are closed to everybody else."""
+    folder = Path(tempfile.mkdtemp(prefix="conductor-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @asynccontextmanager
 async def dev_in(data_dir: Path, **settings: str) -> AsyncIterator[Dev]:
     """`conductor dev` on a free port, until the block ends."""
@@ -154,7 +167,8 @@ async def dev_in(data_dir: Path, **settings: str) -> AsyncIterator[Dev]:
 
 
 @pytest.fixture(scope="session")
-async def dev(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Dev]:
+async def dev() -> AsyncIterator[Dev]:
     """One stack for all tests of this process that do not break it for good."""
-    async with dev_in(tmp_path_factory.mktemp("dev") / "data", CONDUCTOR_RECONCILE_SECONDS="1") as running:
-        yield running
+    with reachable_folder() as folder:
+        async with dev_in(folder / "data", CONDUCTOR_RECONCILE_SECONDS="1") as running:
+            yield running

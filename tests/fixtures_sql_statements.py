@@ -90,11 +90,7 @@ READS: tuple[str, ...] = (
     "SELECT '{}' IS JSON, '[]' IS JSON ARRAY, json_serialize('{}'), json_scalar(1), json('{}')",
     "SELECT * FROM jsonb_each('{\"a\": 1}'), jsonb_array_elements('[1]')",
     "SELECT * FROM jsonb_to_recordset('[{\"a\": 1}]') AS x(a int)",
-    "SELECT xmlelement(NAME a, xmlattributes(1 AS b), 'c'), xmlconcat('<a/>', '<b/>'), xmlforest(1 AS a)",
-    "SELECT xmlagg(xmlelement(NAME c, name)) FROM customers",
-    "SELECT xmlserialize(CONTENT '<a/>' AS text), xpath('/a', '<a/>')",
-    "SELECT * FROM xmltable('/r/a' PASSING '<r><a>1</a></r>' COLUMNS a int PATH '.')",
-    "SELECT tags[1], tags[1:2], tags[:2], tags[2:], tags || 'x', array_length(tags, 1) FROM customers",
+    "SELECT tags[1], tags[1:2], tags[:2], tags[2:], array_append(tags, 'x'), array_length(tags, 1) FROM customers",
     "SELECT ARRAY[[1, 2], [3, 4]], ARRAY[]::int[], 1 = ANY ('{1,2}'::int[]), 1 <> ALL (ARRAY[2, 3])",
     "SELECT ROW(1, 'a'), (1, 2) = (1, 2), (1, 2) < (2, 1), (1, NULL) IS NULL",
     "SELECT extract(year FROM now()), date_trunc('month', now()), age(now()), to_char(now(), 'YYYY-MM')",
@@ -123,7 +119,7 @@ READS: tuple[str, ...] = (
     "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'customers'",
     "SELECT relname FROM pg_class WHERE relkind = 'r' LIMIT 3",
     "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = 'public'",
-    "SELECT most_common_vals FROM pg_stats LIMIT 1",
+    "SELECT most_common_vals::text FROM pg_stats LIMIT 1",
     "SELECT has_table_privilege('customers', 'SELECT'), obj_description('customers'::regclass)",
     "SELECT currval FROM (SELECT 1 AS currval) AS x",
     "SELECT nextval FROM (VALUES (1)) AS v(nextval)",
@@ -149,6 +145,14 @@ READS: tuple[str, ...] = (
     "SELECT\t1\r\n,\f2",
 )
 """Legitimate statements that change nothing."""
+
+XML_READS: tuple[str, ...] = (
+    "SELECT xmlelement(NAME a, xmlattributes(1 AS b), 'c'), xmlconcat('<a/>', '<b/>'), xmlforest(1 AS a)",
+    "SELECT xmlagg(xmlelement(NAME c, name)) FROM customers",
+    "SELECT xmlserialize(CONTENT '<a/>' AS text), xpath('/a', '<a/>')",
+    "SELECT * FROM xmltable('/r/a' PASSING '<r><a>1</a></r>' COLUMNS a int PATH '.')",
+)
+"""The same, for servers that are built with libxml."""
 
 WRITES: tuple[str, ...] = (
     "INSERT INTO customers (id, name) VALUES (900, 'new')",
@@ -402,6 +406,11 @@ REFUSED: tuple[tuple[str, Reason], ...] = (
     ("DELETE FROM \"conductor_ledger\".calls WHERE call_id = 'x'", Reason.LEDGER),
     ("SELECT (SELECT count(*) FROM conductor_ledger.calls)", Reason.LEDGER),
     ("INSERT INTO conductor_ledger.calls VALUES ('x')", Reason.LEDGER),
+    ("UPDATE pg_settings SET setting = 'none' WHERE name = 'role'", Reason.SYSTEM_TABLE),
+    ("UPDATE pg_catalog.pg_settings SET setting = '0' WHERE name = 'statement_timeout'", Reason.SYSTEM_TABLE),
+    ("WITH x AS (UPDATE pg_settings SET setting = '0' WHERE name = 'a' RETURNING 1) SELECT 1", Reason.SYSTEM_TABLE),
+    ("DELETE FROM pg_class WHERE oid = 1", Reason.SYSTEM_TABLE),
+    ("INSERT INTO information_schema.sql_features (feature_id) VALUES ('x')", Reason.SYSTEM_TABLE),
     ("SELECT pg_sleep(1)", Reason.FUNCTION_SLEEPS),
     ('SELECT "pg_sleep"(1)', Reason.FUNCTION_SLEEPS),
     ("SELECT pg_catalog.pg_sleep_for('1 s')", Reason.FUNCTION_SLEEPS),

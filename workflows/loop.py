@@ -81,8 +81,7 @@ def after_model(state: Carried, outcome: ModelOutcome) -> tuple[Carried, AskMode
             return state, End(
                 StopReason.ERROR,
                 Code.MODEL_MALFORMED,
-                "The model twice replied with something that is not the JSON object it was asked for. Choose a model with "
-                "native tool use.",
+                "The model twice replied with something that could not be read. Choose a model with native tool use.",
             )
         case Stop.PAUSE if state.repairs < PAUSES_MAX:
             return _repair(state), again

@@ -27,7 +27,6 @@ LOST = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidPasswordError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InternalClientError,
     asyncpg.InterfaceError,
     asyncpg.ClientConfigurationError,
     OSError,

@@ -10,7 +10,7 @@ from activities.sql.verdict import Verdict
 from conductor_ai.contracts.tools import ToolError, ToolResult
 
 MAX_MESSAGE = 2_000
-FAILURES = (asyncpg.PostgresError, BadParameter, CannotShape, AnswerTooLarge, RoleUnusable)
+FAILURES = (asyncpg.PostgresError, BadParameter, CannotShape, AnswerTooLarge, RoleUnusable, asyncpg.InternalClientError)
 """What running a statement may raise besides lost connections."""
 
 
@@ -46,6 +46,8 @@ def failed(error: BaseException, timeout_seconds: float) -> ToolResult:
             "The role that statements run under cannot be used, so nothing was run. Set CONDUCTOR_SQL_ROLE to a role "
             "that the login is a member of; `conductor doctor` says what is wrong.",
         )
+    if isinstance(error, asyncpg.InternalClientError):
+        return failure("sql_error", "A parameter or column has a type without a text form (anyarray). Cast it to text.")
     if isinstance(error, (BadParameter, CannotShape)):
         return failure("sql_error", str(error))
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):

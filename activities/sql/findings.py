@@ -142,6 +142,9 @@ def _table(found: Findings, item: pg.RangeVar, scope: frozenset[str]) -> None:
 
 def _target(found: Findings, item: pg.RangeVar) -> None:
     found.writers += 1
+    unqualified = not item.schemaname and item.relname.startswith("pg_")
+    if unqualified or item.schemaname.startswith("pg_") or item.schemaname == "information_schema":
+        found.refuse(Reason.SYSTEM_TABLE, item.relname)
     found.targets[Relation(schema_name=item.schemaname, name=item.relname)] = None
     _table(found, item, frozenset())
 

@@ -116,7 +116,10 @@ def demo(
     ask: Annotated[bool, typer.Option("--ask", help="Ask you about each call, instead of deciding itself.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Shows all three tools, an approval and a denial with the demo model: no key, no network, no cost."""
+    """Shows an approval and a denial with the demo model.
+
+    It uses all three tools, and needs no key and no network.
+    """
     from conductor_ai.cli.demo import demo as run_demo
     from conductor_ai.cli.run import Journey, at_terminal
 
@@ -134,7 +137,10 @@ def dev(
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Runs the whole stack on this machine until Ctrl-C: Temporal, Postgres, Redis, worker and API."""
+    """Runs the whole stack on this machine until Ctrl-C.
+
+    That is Temporal with its UI, Postgres, Redis, worker and API.
+    """
     from conductor_ai.cli import serve
 
     settings = _settings(data_dir)
@@ -167,7 +173,10 @@ def migrate() -> None:
 
 @app.command()
 def doctor(data_dir: DataDir = None) -> None:
-    """Checks whether everything is there that sessions need, and says what to do. Changes nothing."""
+    """Checks what sessions need, and says what to do.
+
+    Changes nothing.
+    """
     from conductor_ai.cli import serve
 
     raise typer.Exit(serve.doctor(data_dir))

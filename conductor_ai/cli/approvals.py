@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-from rich.table import Table
 from rich.text import Text
 
 from conductor_ai.cli import find, wording
@@ -28,21 +27,18 @@ async def list_approvals(settings: Settings, *, everything: bool, limit: int, as
     if not page.data:
         out.print("No call has ever waited for a person." if everything else "No call waits for a person.")
         return ExitCode.COMPLETED
-    table = Table(box=None, pad_edge=False)
-    for head in ("approval", "status", "tool", "risk", "time", "summary"):
-        table.add_column(head, no_wrap=head == "approval", overflow="fold")
     now = datetime.now(UTC)
     for each in page.data:
         pending = each.status is ApprovalStatus.PENDING
-        table.add_row(
+        told = (
             each.id,
-            each.status.value,
-            Text(visible(each.tool)),
-            each.risk,
+            f"{each.status.value:9}",
+            visible(each.tool),
+            f"risk {each.risk}",
             wording.until(each.expires_at, now) if pending else wording.moment(each.requested_at),
-            Text(wording.on_one_line(each.summary, 120)),
         )
-    out.print(table)
+        out.print(Text("  ".join(told)), soft_wrap=True)
+        out.print(Text(f"    {wording.on_one_line(each.summary, 100)}", style="dim"), soft_wrap=True)
     if page.has_more:
         out.print(f"There are more; --limit shows up to 200 (now {limit}).")
     return ExitCode.COMPLETED

@@ -31,7 +31,7 @@ class CallSettled:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Every call of a step has come to its end."""
+    """Every call of a step has come to its end; if it has none, it is known whether it is the answer."""
 
     step: StepView
 
@@ -90,7 +90,8 @@ class Progress:
         self._degraded = view.degraded
         self._complete = min(self._complete, view.step_count)
         for step in sorted(view.steps, key=lambda step: step.step_number):
-            events.extend(self._step(step))
+            over = step.is_final or view.status.ended or step.step_number < view.step_count
+            events.extend(self._step(step, whole=bool(step.actions) or over))
         if view.retry is not None and view.retry != self._retry:
             events.append(Retrying(view.retry))
         self._retry = view.retry
@@ -100,7 +101,8 @@ class Progress:
                 events.append(Asked(approval))
         return tuple(events)
 
-    def _step(self, step: StepView) -> list[Event]:
+    def _step(self, step: StepView, *, whole: bool) -> list[Event]:
+        """`whole`: False for a step without calls of which it is not known yet whether it is the answer."""
         events: list[Event] = []
         key = (step.step_number, *(action.call_id for action in step.actions), step.started_at)
         if key not in self._taken:
@@ -111,7 +113,7 @@ class Progress:
             if action.status.settled and (action.call_id, action.status) not in self._settled:
                 self._settled.add((action.call_id, action.status))
                 events.append(CallSettled(step.step_number, action))
-        if all(action.status.settled for action in step.actions):
+        if whole and all(action.status.settled for action in step.actions):
             if key not in self._done:
                 self._done.add(key)
                 events.append(StepDone(step))

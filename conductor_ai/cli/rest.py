@@ -255,7 +255,7 @@ class Rest:
                 f"{self.url} answered {status} in a form that is not Conductor's. Check CONDUCTOR_API_URL: it should "
                 "lead to the API itself."
             )
-        sentence = visible(" ".join([detail, *_pointed(said)]))
+        sentence = visible(" ".join([detail, *_pointed(said, detail)]))
         code = _code(said)
         match status:
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
@@ -293,11 +293,15 @@ def _code(said: Json) -> Code | None:
     return next((code for code in Code if code == value), None)
 
 
-def _pointed(said: Any) -> list[str]:
-    """The fields at fault, each as `/pointer: message`."""
+def _pointed(said: Any, detail: str) -> list[str]:
+    """The fields at fault, each as `/pointer: message`; those that only repeat `detail` are left out."""
     errors = said.get("errors")
     entries = [entry for entry in errors if isinstance(entry, dict)] if isinstance(errors, list) else []
-    return [f"{entry.get('pointer', '')}: {entry.get('message', '')}" for entry in entries[:5]]
+    return [
+        f"{entry.get('pointer', '')}: {entry.get('message', '')}"
+        for entry in entries[:5]
+        if entry.get("message") != detail
+    ]
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from conductor_ai.cli import find, hints, wording
-from conductor_ai.cli.codes import ExitCode
+from conductor_ai.cli.codes import ExitCode, of_status
+from conductor_ai.cli.follow import Ending
 from conductor_ai.cli.progress import Progress
 from conductor_ai.cli.rest import Rest
-from conductor_ai.cli.screen import Screen, console, show_end
+from conductor_ai.cli.screen import Screen, console
 from conductor_ai.contracts.status import Status
 from conductor_ai.errors import Unavailable
 from conductor_ai.settings import Settings
@@ -28,21 +28,19 @@ async def list_sessions(settings: Settings, *, status: Status | None, limit: int
     if not page.data:
         out.print("There are no sessions." if status is None else f"There are no sessions that are {status.value}.")
         return ExitCode.COMPLETED
-    table = Table(box=None, pad_edge=False)
-    for head in ("session", "status", "phase", "model", "steps", "cost", "started", "title"):
-        table.add_column(head, no_wrap=head in ("session", "status", "started"), overflow="fold")
     for each in page.data:
-        table.add_row(
+        told = (
             each.session_id,
-            each.status.value,
-            each.phase.value,
-            Text(visible(each.model)),
-            str(each.step_count),
-            wording.money(each.total_cost_usd),
+            f"{each.status.value:9}",
             wording.moment(each.created_at),
-            Text(wording.on_one_line(each.title or "", 80)),
+            visible(each.model),
+            f"{each.step_count} steps",
+            wording.money(each.total_cost_usd),
+            *(() if each.status.ended else (each.phase.value,)),
         )
-    out.print(table)
+        out.print(Text("  ".join(told)), soft_wrap=True)
+        if each.title:
+            out.print(Text(f"    {wording.on_one_line(each.title, 100)}", style="dim"), soft_wrap=True)
     if page.has_more:
         out.print(f"There are more; --limit shows up to 200 (now {limit}).")
     return ExitCode.COMPLETED
@@ -61,12 +59,10 @@ async def show_session(settings: Settings, session_id: str, *, as_json: bool, da
     screen = Screen(console(), link=place.workflow_url)
     for event in Progress().update(view):
         screen.show(event)
-    if view.final_answer is not None:
-        console().print(Text(f"\nAnswer\n{visible(view.final_answer)}\n"), soft_wrap=True)
-    show_end(console(), ExitCode.COMPLETED, view, place.workflow_url(session_id))
+    screen.show(Ending(of_status(view.status) if view.status.ended else ExitCode.WAITS, view))
     if view.pending_approvals:
         for line in hints.how_to_decide(place, view, data_dir):
-            console().print(line, soft_wrap=True)
+            console().print(Text(line), soft_wrap=True)
     return ExitCode.COMPLETED
 
 

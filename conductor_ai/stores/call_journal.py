@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from conductor_ai.contracts.base import Json
 from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, Decision
 from conductor_ai.contracts.session import (
     CallBlocked,
@@ -31,6 +32,8 @@ class Claimed:
     call: StoredCall
     repeated: bool
     """True if an earlier attempt may have had its effect (the call is replayable, so running it again is right)."""
+    seen: Json = None
+    """What the person who approved was shown, in the form for programs."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,9 @@ class CallJournal:
                 writer.event(
                     "approval.requested", {"approval_id": approval_id, "call_id": call.call_id, "tool": call.tool}
                 )
-                return Prepared(state="pending", approval_id=approval_id, summary=shorten(consequence.summary, PREVIEW_BYTES))
+                return Prepared(
+                    state="pending", approval_id=approval_id, summary=shorten(consequence.summary, PREVIEW_BYTES)
+                )
             return await self._asked_before(writer, call, expires_at)
 
         return await self._journal.write(fence, run_id, change)
@@ -293,7 +298,11 @@ class CallJournal:
                 "tool.started",
                 {"call_id": call_id, "tool": taken["tool"], "call_no": taken["call_no"], "attempt": attempt},
             )
-            return Claimed(stored_call(taken), repeated=before["state"] == "executing")
+            seen = await writer.connection.fetchval(
+                "SELECT consequence -> 'data' FROM conductor.approvals WHERE call_id = $1 AND status = 'approved'",
+                call_id,
+            )
+            return Claimed(stored_call(taken), repeated=before["state"] == "executing", seen=seen)
 
         return await self._journal.write(fence, run_id, change)
 

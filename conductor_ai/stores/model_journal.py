@@ -84,7 +84,11 @@ class ModelJournal:
         await self._journal.write_unfenced(session_id, lambda writer: _paid(writer, run_id, attempt))
 
     async def retrying(self, fence: Fence, run_id: str, attempt: Attempt, next_at: datetime, reason: str) -> None:
-        """Show that an attempt failed and when the next one comes, and store what the failed one cost."""
+        """Show that an attempt failed and when the next one comes, and store what the failed one cost.
+
+        Raises:
+            Fenced: only what it cost was stored.
+        """
 
         async def change(writer: Writer) -> None:
             await _paid(writer, run_id, attempt)
@@ -98,7 +102,11 @@ class ModelJournal:
             await writer.update("retry = $2", body)
             writer.event("model.retrying", body, dedupe=f"retry:{attempt.call_no}:{run_id}:{attempt.attempt}")
 
-        await self._journal.write(fence, run_id, change)
+        try:
+            await self._journal.write(fence, run_id, change)
+        except Fenced:
+            await self.paid(fence.session_id, run_id, attempt)
+            raise
 
     async def answered(
         self,

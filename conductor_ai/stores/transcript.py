@@ -12,8 +12,8 @@ from conductor_ai.text import TO_MODEL_BYTES, shorten
 
 REPAIRS: dict[Stop, str] = {
     Stop.MALFORMED: (
-        "Your reply could not be read: it was not the JSON object that was asked for. Reply again with exactly one JSON "
-        "object in the format of the instructions, and nothing else."
+        "Your reply could not be read, and nothing of it was run. Reply again in exactly the format of the instructions, "
+        "and nothing else."
     ),
     Stop.MAX_TOKENS: (
         "Your reply was cut at the output limit in the middle of a tool call, so nothing was run. Reply again, shorter."
@@ -75,7 +75,12 @@ def _turns_of(reply: ModelReply, calls: list[StoredCall]) -> list[Turn]:
     if reply.stop in REPAIRS and not counts_as_step(reply.stop, has_calls=bool(reply.calls)):
         return [AssistantTurn(text=reply.text or "(no readable reply)"), UserTurn(text=REPAIRS[reply.stop])]
     said: list[Turn] = [
-        AssistantTurn(text=reply.text, calls=reply.calls, native=reply.native, native_provider=reply.native_provider)
+        AssistantTurn(
+            text=reply.final_answer or reply.text,
+            calls=reply.calls,
+            native=reply.native,
+            native_provider=reply.native_provider,
+        )
     ]
     for call in calls:
         result = call.result or ToolResult(ok=False, content="This call has no result.")

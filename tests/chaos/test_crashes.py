@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from temporalio.client import Client
 
-from tests.fixtures_dev import Dev, dev_in
+from tests.fixtures_dev import Dev, dev_in, reachable_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -19,19 +19,19 @@ GOES_ON_SECONDS = 15.0
 
 
 @pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Dev, Path]]:
+async def stack() -> AsyncIterator[tuple[Dev, Path]]:
     """A stack of this module's own, whose worker can be told to die after a commit."""
-    folder = tmp_path_factory.mktemp("crashes")
-    fault = folder / "die-after-commit"
     root = Path(__file__).parent.parent.parent
-    async with dev_in(
-        folder / "data",
-        CONDUCTOR_TOOL_MODULES="tests.chaos.faults",
-        CONDUCTOR_FAULT_FILE=str(fault),
-        CONDUCTOR_RECONCILE_SECONDS="1",
-        PYTHONPATH=str(root),
-    ) as dev:
-        yield dev, fault
+    with reachable_folder() as folder:
+        fault = folder / "die-after-commit"
+        async with dev_in(
+            folder / "data",
+            CONDUCTOR_TOOL_MODULES="tests.chaos.faults",
+            CONDUCTOR_FAULT_FILE=str(fault),
+            CONDUCTOR_RECONCILE_SECONDS="1",
+            PYTHONPATH=str(root),
+        ) as dev:
+            yield dev, fault
 
 
 def call(tool: str, arguments: dict[str, Any]) -> str:

@@ -265,7 +265,9 @@ async def test_a_reader_that_goes_away_does_not_matter(folder: Path) -> None:
 
         await wait_until(back, "the worker to come back")
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 30) == 0
+        # Python itself reports 120 when it cannot flush its output at the end.
+        assert await asyncio.to_thread(process.wait, 30) in (0, 120)
+    assert left_over(data_dir, runtime) == []
 
 
 async def test_a_port_in_use_is_refused(folder: Path) -> None:

@@ -44,6 +44,17 @@ def test_everything_at_once_is_told_like_one_after_the_other() -> None:
     ]  # fmt: skip
 
 
+def test_a_step_without_calls_is_done_when_it_is_known_what_it_was() -> None:
+    """The answer is told whole, with the session's end; what was no answer, when the next step comes."""
+    progress = Progress()
+    assert kinds(progress.update(session(1, step(1)))) == [Begun, StepTaken]
+    assert kinds(progress.update(session(2, step(1), step(2)))) == [StepDone, StepTaken]
+    assert progress.complete == 1
+    (done,) = progress.update(session(3, step(1), step(2, final="42"), status=Status.COMPLETED))
+    assert isinstance(done, StepDone)
+    assert done.step.final_answer == "42"
+
+
 def test_steps_that_are_complete_may_be_left_out() -> None:
     """The server is asked only for later steps; what it leaves out is not told again, nor missed."""
     progress = Progress()

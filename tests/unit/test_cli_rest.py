@@ -56,6 +56,16 @@ async def test_a_problem_becomes_an_exception_with_the_servers_sentence(
         assert caught.value.code == code
 
 
+async def test_a_sentence_is_not_said_twice(fake: FakeConductor) -> None:
+    """A field at fault whose message is the detail adds nothing."""
+    fake.replies.append(
+        (PATH, problem(422, "unknown_model", "No such.", [{"pointer": "/model", "message": "No such."}]))
+    )
+    async with Rest(fake.url, KEY) as rest:
+        with pytest.raises(InvalidRequest, match=r"^No such\.$"):
+            await rest.session(SESSION)
+
+
 async def test_what_hides_in_a_sentence_is_made_visible(fake: FakeConductor) -> None:
     """An answer from outside cannot steer the terminal."""
     fake.replies.append((PATH, problem(404, "not_found", "gone\x1b[2J")))

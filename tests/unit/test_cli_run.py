@@ -7,6 +7,7 @@ import pty
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -244,15 +245,18 @@ async def test_on_a_terminal_the_person_is_asked() -> None:
 
             async def asked() -> bool:
                 nonlocal heard
-                try:
+                with suppress(BlockingIOError):
                     heard += os.read(ours, 65_536)
-                except BlockingIOError:
-                    pass
                 return b"[q]uit?" in heard
+
+            async def ended() -> bool:
+                await asked()  # A terminal that nobody reads holds up whoever writes to it.
+                return process.returncode is not None
 
             await wait_until(asked, "the question", 30)
             os.write(ours, b"d too early\n")
-            assert await asyncio.wait_for(process.wait(), 20) == 0
+            await wait_until(ended, "the end of the command", 30)
+            assert process.returncode == 0
             decision = fake.asked("POST", "/v1/approvals/appr_of_call_1/decision")[0]
     finally:
         os.close(theirs)

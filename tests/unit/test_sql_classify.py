@@ -11,7 +11,7 @@ from activities.sql.classify import classify
 from activities.sql.reasons import SENTENCES, Reason
 from activities.sql.verdict import Kind, Verdict
 from conductor_ai.contracts.tools import SqlClass
-from tests.fixtures_sql_statements import READS, REFUSED, WRITES
+from tests.fixtures_sql_statements import READS, REFUSED, WRITES, XML_READS
 
 WORDS = [
     "SELECT",
@@ -90,7 +90,7 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize("statement", READS)
+@pytest.mark.parametrize("statement", READS + XML_READS)
 def test_a_legitimate_read_is_allowed_as_a_read(statement: str) -> None:
     """Statements that change nothing pass, whatever words their literals, comments and names hold."""
     verdict = classify(statement)

@@ -1,0 +1,44 @@
+"""`docs/reference/events.md`: the types and members are read from the code that writes them, the meaning is here."""
+
+from infra.docs.markdown import page, table
+from infra.docs.source import written_events
+
+MEANINGS: dict[str, str] = {
+    "session.created": "The API accepted the session. Always number 1.",
+    "session.started": "The workflow's first write: its run holds the session now.",
+    "session.claimed": "Another run took over (continue-as-new, or a reset in Temporal); what it will do again is superseded.",
+    "session.cancel_requested": "From here on the session can only end as cancelled.",
+    "session.ended": "The end. Always the last but for calls whose outcome becomes known later, and usage that arrives late.",
+    "model.attempt": "One attempt at a model call was billed, or may have been; also written by a run that may write nothing else.",
+    "model.answered": "An answer was stored, with the calls that it made. `reused`: it was left behind by a reset and not paid again.",
+    "model.retrying": "An attempt failed; the next one comes at `next_at`.",
+    "approval.requested": "A call waits for a person.",
+    "approval.extended": "A new run asks the same call again: it has until a later time.",
+    "approval.decided": "A person decided. `verified` is false if only access to Temporal shows who it was.",
+    "tool.started": "A worker claimed the call: from here on it may have its effect.",
+    "tool.finished": "The call has its result; `state` is its end state.",
+    "tool.retrying": "The tool's infrastructure did not answer and the call had no effect; the next attempt comes at `next_at`.",
+    "tool.gave_up": "The same, after the last attempt.",
+}
+
+
+def render() -> str:
+    """The page."""
+    members: dict[str, list[str]] = {}
+    for event in written_events():
+        known = members.setdefault(event.type, [])
+        known += [name for name in event.fields if name not in known]
+    ordered = [kind for kind in MEANINGS if kind in members] + sorted(set(members) - set(MEANINGS))
+    rows = [
+        (f"`{kind}`", ", ".join(f"`{name}`" for name in members[kind]) or "–", MEANINGS.get(kind, ""))
+        for kind in ordered
+    ]
+    return page(
+        "Events",
+        "Every change of a session appends at least one row to `conductor.events`, under the session's lock and in the same "
+        "transaction. `seq` has no gaps; the highest is the session's `version`, which is also the ETag of "
+        "`GET /v1/agents/{session_id}`. A write that changes nothing appends nothing.",
+        table(("type", "members of `body`", "meaning"), rows),
+        "This version has no route that shows events; read them from the table:",
+        "```sql\nSELECT seq, at, type, body FROM conductor.events WHERE session_id = 'sess_…' ORDER BY seq;\n```",
+    )
