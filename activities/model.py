@@ -56,6 +56,9 @@ class ModelActivities:
                 found = await persist(lambda: self._journal.begin(request.fence, run_id, request.call_no))
                 if isinstance(found, Answer):
                     return self._outcome(found)
+                if found.cancel_requested:
+                    # Whoever set the flag may have died before Temporal was told: the end sees to that.
+                    raise Fenced("A cancel was accepted; no model is asked any more.")
                 return self._outcome(await self._ask(request, run_id, found))
             except Fenced as error:
                 raise ApplicationError(error.message, type=Code.FENCED, non_retryable=True) from error

@@ -9,7 +9,7 @@ from api.approvals import find
 from api.auth import Caller, MayDecide
 from api.bodies import Received, body_of
 from api.deps import Deps, Needs
-from api.patience import ENGINE_SECONDS, within
+from api.patience import within
 from api.problems import Refused, documented
 from api.requests import DecisionBody, reference
 from conductor_ai.contracts.decisions import Decision, DecisionRequest, Verdict, VerdictKind
@@ -21,7 +21,7 @@ router = APIRouter(tags=["approvals"])
 
 UPDATE_SECONDS = 2.5
 """How long a worker has to take the decision before it is left with Temporal."""
-SIGNAL_SECONDS = 1.5
+SIGNAL_SECONDS = 1.3
 """How long Temporal has to take it then."""
 
 
@@ -76,7 +76,7 @@ async def _decide(deps: Deps, caller: Caller, approval_id: str, body: DecisionBo
         via="api",
         comment=body.comment,
     )
-    async with within(ENGINE_SECONDS, Code.ENGINE_UNAVAILABLE):
+    async with within(UPDATE_SECONDS + 0.4, Code.ENGINE_UNAVAILABLE):
         verdict = await deps.engine.decide(approval.session_id, request, seconds=UPDATE_SECONDS)
     if verdict is None:
         return await _leave(deps, caller, approval, request, body)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, Decision, DecisionRequest, Verdict, VerdictKind
+from conductor_ai.text import clean
 
 EARLY_MAX = 100
 """Decisions kept for calls that have not appeared; a flood of signals must not fill the history."""
@@ -31,7 +32,12 @@ class Ledger:
     allow_signals: bool = True
     waiting: dict[str, Waiting] = field(default_factory=dict)
     decided: dict[str, Decision] = field(default_factory=dict)
-    early: dict[str, Decision] = field(default_factory=dict)
+    early: dict[tuple[str, str], Decision] = field(default_factory=dict)
+    """By call and digest: a decision about other arguments must not stand in the way of the right one."""
+    open: set[str] = field(default_factory=set)
+    """Calls whose decision nobody has taken yet; it is not forgotten before."""
+    expired: dict[str, None] = field(default_factory=dict)
+    """The last calls whose time was over before anybody decided."""
 
     @classmethod
     def restore(cls, decided: tuple[Decision, ...], early: tuple[Decision, ...], *, allow_signals: bool) -> "Ledger":
@@ -39,14 +45,15 @@ class Ledger:
         return cls(
             allow_signals=allow_signals,
             decided={decision.call_id: decision for decision in decided},
-            early={decision.call_id: decision for decision in early},
+            early={(decision.call_id, decision.arguments_sha256): decision for decision in early},
         )
 
     def register(self, waiting: Waiting) -> None:
         """Begin to take decisions for a call: before anybody is shown it. An early decision counts from now on."""
+        self.open.add(waiting.call_id)
         self.waiting[waiting.call_id] = waiting
-        early = self.early.pop(waiting.call_id, None)
-        if early is not None and early.arguments_sha256 == waiting.arguments_sha256 and early.at < waiting.expires_at:
+        early = self.early.pop((waiting.call_id, waiting.arguments_sha256), None)
+        if early is not None and early.at < waiting.expires_at:
             self._accept(early)
 
     def adopt(self, decision: Decision) -> None:
@@ -60,12 +67,17 @@ class Ledger:
             self.waiting[call_id] = replace(waiting, summary=summary)
 
     def expire(self, call_id: str) -> None:
-        """Stop taking decisions for a call whose time is over."""
-        self.waiting.pop(call_id, None)
+        """Stop taking decisions for a call: its decision was taken, or its time is over."""
+        if self.waiting.pop(call_id, None) is not None:
+            self.expired[call_id] = None
+            while len(self.expired) > DECIDED_MAX:
+                del self.expired[next(iter(self.expired))]
+        self.open.discard(call_id)
 
     def forget(self, call_id: str) -> None:
         """Stop taking decisions for a call that never was put to anybody."""
         self.waiting.pop(call_id, None)
+        self.open.discard(call_id)
 
     def decision(self, call_id: str) -> Decision | None:
         """The decision that counts for a call, if there is one."""
@@ -83,10 +95,12 @@ class Ledger:
             same = (earlier.decision, earlier.arguments_sha256) == (candidate.decision, candidate.arguments_sha256)
             kind = VerdictKind.SAME_AGAIN if same else VerdictKind.ALREADY_DECIDED
             return Verdict(kind=kind, decision=earlier)
+        if request.call_id in self.expired:
+            return Verdict(kind=VerdictKind.EXPIRED)
         waiting = self.waiting.get(request.call_id)
         if waiting is None:
             if len(self.early) < EARLY_MAX:
-                self.early.setdefault(request.call_id, candidate)
+                self.early.setdefault((request.call_id, request.arguments_sha256), candidate)
             return Verdict(kind=VerdictKind.UNKNOWN_CALL)
         if now >= waiting.expires_at:
             return Verdict(kind=VerdictKind.EXPIRED)
@@ -98,20 +112,22 @@ class Ledger:
     def _accept(self, decision: Decision) -> None:
         self.decided[decision.call_id] = decision
         self.waiting.pop(decision.call_id, None)
-        while len(self.decided) > DECIDED_MAX:
-            del self.decided[next(iter(self.decided))]
+        taken = [call_id for call_id in self.decided if call_id not in self.open]
+        for call_id in taken[: max(0, len(self.decided) - DECIDED_MAX)]:
+            del self.decided[call_id]
 
 
 def _decision(request: DecisionRequest, now: datetime) -> Decision:
     by_update = request.via == "api" and request.by is not None
     return Decision(
         call_id=request.call_id,
-        decision_id=request.decision_id or f"{request.decision}:{request.arguments_sha256[:16]}",
+        # Cleaned here, where a decision enters: the store could never write it otherwise.
+        decision_id=clean(request.decision_id or f"{request.decision}:{request.arguments_sha256[:16]}"),
         decision=request.decision,
         arguments_sha256=request.arguments_sha256,
-        by=request.by if by_update and request.by is not None else TEMPORAL_ACCESS,
+        by=clean(request.by) if by_update and request.by is not None else TEMPORAL_ACCESS,
         verified=by_update,
         via="api" if by_update else "signal",
-        comment=request.comment,
+        comment=None if request.comment is None else clean(request.comment),
         at=now,
     )

@@ -18,11 +18,11 @@ from conductor_ai.contracts.session import (
 )
 from conductor_ai.contracts.status import CallState
 from conductor_ai.contracts.tools import Consequence, ToolError, ToolResult
-from conductor_ai.errors import NotFound
+from conductor_ai.errors import Fenced, NotFound
 from conductor_ai.names import new_id
 from conductor_ai.stores.transcript import StoredCall, stored_call
 from conductor_ai.stores.writing import Journal, Writer
-from conductor_ai.text import PREVIEW_BYTES, clean_json, shorten
+from conductor_ai.text import PREVIEW_BYTES, clean, clean_json, shorten
 
 
 @dataclass(frozen=True)
@@ -268,9 +268,14 @@ class CallJournal:
 
         A call that is `executing` under an older attempt or run is taken over only if it is replayable. A call that
         must be approved is taken only if the approval of exactly these arguments is stored.
+
+        Raises:
+            Fenced: this run may not write any more, or a cancel was accepted.
         """
 
         async def change(writer: Writer) -> Claimed | NotClaimed:
+            if writer.row["cancel_requested_at"] is not None:
+                raise Fenced("A cancel was accepted; no call is begun any more.")
             if decision is not None:
                 await apply_decision(writer, decision)
             before = await writer.connection.fetchrow(
@@ -363,7 +368,7 @@ class CallJournal:
                 "call_id": call_id,
                 "attempt": attempt + 1,
                 "next_at": None if next_at is None else next_at.isoformat(),
-                "reason": reason,
+                "reason": clean(reason),
             }
             await writer.update("retry = $2", None if next_at is None else body)
             writer.event(
@@ -395,6 +400,10 @@ async def _apply(writer: Writer, item: Change) -> None:
     match item:
         case CallDenied(decision=decision):
             await apply_decision(writer, decision)
+            # The approval may have been closed otherwise (a decision of before a reset): the call is not run all the same.
+            await settle(
+                writer, decision.call_id, CallState.DENIED, denied_result(decision), "state IN ('ready', 'waiting')"
+            )
         case CallExpired(call_id=call_id, at=at):
             await writer.connection.execute(
                 "UPDATE conductor.approvals SET status = 'expired', closed_at = $2 WHERE call_id = $1 AND status = 'pending'",

@@ -41,7 +41,11 @@ def _query_docs(method: str, path: str) -> dict[str, str]:
     """What the query model of a route says about its fields."""
     for module in ROUTERS:
         for route in module.router.routes:
-            if isinstance(route, APIRoute) and method in (route.methods or ()) and route.path.replace(":path", "") == path:
+            if (
+                isinstance(route, APIRoute)
+                and method in (route.methods or ())
+                and route.path.replace(":path", "") == path
+            ):
                 annotations = inspect.get_annotations(route.endpoint, eval_str=True)
                 names = [getattr(item, "__name__", "") for kind in annotations.values() for item in get_args(kind)[:1]]
                 return {field: text for name in names for field, text in _docs().get(name, {}).items()}
@@ -72,7 +76,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 def _type(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        return " or ".join(text for item in schema["anyOf"] if (text := _type(item)) != "null")
+        return " or ".join(_type(item) for item in schema["anyOf"])
     if "$ref" in schema:
         name = str(schema["$ref"]).rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
@@ -81,6 +85,8 @@ def _type(schema: dict[str, Any]) -> str:
     kind = str(schema.get("type", "any JSON"))
     if kind == "array":
         return f"list of {_type(schema.get('items', {}))}"
+    if str(schema.get("format", "")).startswith("date"):
+        return "time" if schema["format"] == "date-time" else "date"
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None and high < 2**53 - 1:
         return f"{kind}, {low} to {high}"
@@ -92,7 +98,7 @@ def _parameters(operation: dict[str, Any], docs: dict[str, str]) -> str:
         (
             f"`{item['name']}`",
             item["in"],
-            _type(item["schema"]) + (", required" if item.get("required") else ""),
+            _type(item["schema"]).removesuffix(" or null") + (", required" if item.get("required") else ""),
             HEADERS.get(item["name"], docs.get(item["name"], "")),
         )
         for item in operation.get("parameters", [])

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,7 @@ LIMIT_SECONDS = 5.0
 def frozen(child: Child | None) -> Iterator[None]:
     """A server that holds its connections and answers nothing."""
     assert child is not None
-    members = [
-        int(e.name) for e in Path("/proc").iterdir() if e.name.isdigit() and _session_of(int(e.name)) == child.pid
-    ]
+    members = _family(child.pid)
     for pid in members:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -41,11 +39,16 @@ def frozen(child: Child | None) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def _session_of(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return 0
+def _family(pid: int) -> list[int]:
+    """A process and all that descend from it, the eldest first."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for member in found:
+        found += [child for child, parent in parents.items() if parent == member]
+    return found
 
 
 @asynccontextmanager
@@ -94,19 +97,17 @@ async def test_postgres_away(how: str, standing_in: Engine, redis_url: str, tmp_
                 return copy is not None and copy.version == version
 
             await wait_until(copied, "the copy")
-            if how == "dead":
+            if how == "dead":  # a throwaway server that is stopped takes its data with it, so it does not come back
                 await server.stop()
                 await _without_postgres(api, other, session_id, version)
-                await server.start()
             else:
                 with frozen(server.child):
                     await _without_postgres(api, other, session_id, version)
 
-            async def back() -> bool:
-                answer = await api.get(f"/v1/agents/{session_id}")
-                return answer.status_code == 200 and not answer.json()["degraded"]
+                async def back() -> bool:
+                    answer = await api.get(f"/v1/agents/{session_id}")
+                    return answer.status_code == 200 and not answer.json()["degraded"]
 
-            if how == "frozen":  # a stopped throwaway server takes its data with it
                 await wait_until(back, "the database to be back")
                 assert (await api.decide(approval)).status_code == 200
         await database.close()
@@ -173,7 +174,8 @@ async def test_redis_away(how: str, database: Database, standing_in: Engine, tmp
                             await bell._rung.wait()
                     except TimeoutError:
                         return False
-                return (await api.get(f"/v1/agents/{session_id}")).json()["version"] > version
+                now: int = (await api.get(f"/v1/agents/{session_id}")).json()["version"]
+                return now > version
 
             await wait_until(rings, "the rings to be back", 15)
         await hot.close()

@@ -101,7 +101,9 @@ async def test_after_the_end_only_usage_and_the_calls_own_state_change(place: Pl
     with pytest.raises(Fenced):
         await place.answered(session_id, "run", 2)
     with pytest.raises(Fenced):
-        await place.calls.record(fence(session_id), "run", 9, (CallExpired(call_id=asked.call_id, at=datetime.now(UTC)),))
+        await place.calls.record(
+            fence(session_id), "run", 9, (CallExpired(call_id=asked.call_id, at=datetime.now(UTC)),)
+        )
     with pytest.raises(Fenced):
         await place.calls.claim(fence(session_id), "run", 1, asked.call_id, decision=None, must_be_approved=False)
     await place.sessions.decided(session_id, decision_of(asked))
@@ -166,4 +168,3 @@ async def test_usage_is_never_fenced(place: Place) -> None:
         await place.models.paid(session_id, "old", attempt(2))
     await place.models.paid(session_id, "new", attempt(1))
     assert (await place.view(session_id)).input_tokens == 30
-

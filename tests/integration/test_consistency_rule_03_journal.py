@@ -11,7 +11,6 @@ from conductor_ai.contracts.models import ModelReply, ModelRequest
 from conductor_ai.contracts.session import Fence, ModelInput
 from conductor_ai.embedded.postgres import Durability, EmbeddedPostgres
 from conductor_ai.errors import Code, ModelFailure
-from conductor_ai.names import new_id
 from conductor_ai.stores.postgres import Database
 from conductor_ai.testing.scripted import Listener, ScriptedProvider
 from tests.fixtures_servers import migrated_database, postgres_in
@@ -61,9 +60,7 @@ async def test_two_attempts_at_once_store_one_answer(database: Database) -> None
     assert (view.input_tokens, view.steps[0].attempts, len(view.steps[0].actions)) == (20, 2, 1)
 
 
-async def test_after_a_lost_completion_nobody_is_asked_again(
-    temporal: Client, store_url: str, task_queue: str
-) -> None:
+async def test_after_a_lost_completion_nobody_is_asked_again(temporal: Client, store_url: str, task_queue: str) -> None:
     """Attempt 1 stored its answer but its completion was lost: attempt 2 returns the same and asks no provider."""
     provider = ScriptedProvider([calls(("web_fetch", {"text": "x"})), answer("never seen")])
     async with rig(temporal, store_url, task_queue, provider=provider, tools=[FakeTool()], run=False) as r:
@@ -171,7 +168,7 @@ async def test_the_answer_is_kept_until_postgres_is_back(temporal: Client, task_
         url = await migrated_database(server)
         async with rig(temporal, url, task_queue, provider=provider, run=False) as r:
             place = Place(r.parts.database)
-            session_id = await place.session(session_id=new_id("sess"), tools=())
+            session_id = await place.session(tools=())
             running = asyncio.create_task(
                 as_activity(
                     r.parts.models.call_model,

@@ -222,7 +222,7 @@ async def test_failures_of_the_model(temporal: Client, store_url: str, task_queu
         "Overloaded.", code=Code.MODEL_UNAVAILABLE, retryable=True, retry_after=0.05, kind="overloaded"
     )
     never = ModelFailure("Bad key.", code=Code.MODEL_AUTHENTICATION, retryable=False, kind="authentication")
-    replies = [again, calls(("web_fetch", {"text": "x"})), never]
+    replies: list[ModelReply | Exception] = [again, calls(("web_fetch", {"text": "x"})), never]
     async with rig(
         temporal, store_url, task_queue, replies=replies, tools=[FakeTool()], worker_sandboxed=sandboxed
     ) as r:

@@ -1,0 +1,36 @@
+"""The API process."""
+
+from conductor_ai.settings import Settings
+from conductor_ai.stores.hot import Hot
+from conductor_ai.stores.postgres import Database
+from conductor_ai.telemetry import configure_logging
+from conductor_ai.temporal import Engine, connect
+
+
+async def run_api(settings: Settings) -> None:
+    """Run the API until SIGTERM or SIGINT."""
+    import uvicorn
+
+    from api.app import create_app
+    from api.deps import make_deps
+
+    configure_logging(settings)
+    database = Database(settings.store_url, size=settings.database_pool_size)
+    hot = Hot(settings.redis_url.get_secret_value() if settings.redis_url else None)
+    engine = Engine(await connect(settings, lazy=True), settings.task_queue)
+    deps = make_deps(settings, database, engine, hot)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(deps),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            timeout_graceful_shutdown=8,
+            server_header=False,
+        )
+    )
+    try:
+        await server.serve()
+    finally:
+        await hot.close()
+        await database.close()

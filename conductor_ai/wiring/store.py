@@ -1,0 +1,30 @@
+"""The store: its schema and its first key."""
+
+from conductor_ai.settings import Settings
+from conductor_ai.stores.access import Keys, Role
+from conductor_ai.stores.migrate import migrate
+from conductor_ai.stores.postgres import Database
+
+
+async def run_migrations(settings: Settings) -> list[str]:
+    """Bring the store's schema up to this version. Returns what was applied."""
+    return await migrate_url(settings.store_url)
+
+
+async def migrate_url(url: str) -> list[str]:
+    """Bring the schema of the database at this URL up to this version."""
+    database = Database(url, size=1)
+    try:
+        return await migrate(database)
+    finally:
+        await database.close()
+
+
+async def make_key(settings: Settings, *, org: str, name: str, role: Role) -> str:
+    """Make an API key. Returns its secret, which is not stored."""
+    database = Database(settings.store_url, size=1)
+    try:
+        _, secret = await Keys(database).create(org, name, role)
+        return secret
+    finally:
+        await database.close()

@@ -1,0 +1,114 @@
+"""The loop's decisions: any sequence of replies ends in a legal end, and no call is lost or given out twice."""
+
+from decimal import Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conductor_ai.contracts.models import Stop
+from conductor_ai.contracts.session import CallRef, Carried, ModelOutcome, SessionInput, Tally
+from conductor_ai.contracts.status import StopReason
+from conductor_ai.errors import Code
+from workflows import loop
+from workflows.loop import PAUSES_MAX, REPAIRS_MAX, AskModel, End, RunCalls
+
+
+def session(max_steps: int = 5, continue_as_new_steps: int = 100) -> SessionInput:
+    """A session's input."""
+    return SessionInput(
+        session_id="sess_1",
+        org_id="org",
+        model="demo",
+        tools=(),
+        max_steps=max_steps,
+        continue_as_new_steps=continue_as_new_steps,
+    )
+
+
+def outcome(stop: Stop, calls: int = 0, *, cut: bool = False, prefix: str = "") -> ModelOutcome:
+    """A reply, by reference."""
+    refs = tuple(CallRef(call_id=f"{prefix}call {number}", tool="web_fetch") for number in range(calls))
+    tally = Tally(input_tokens=1, output_tokens=1, cost_usd=Decimal("0.5"))
+    return ModelOutcome(stop=stop, calls=refs, cut_calls=cut, tally=tally)
+
+
+REPLIES = st.lists(
+    st.builds(
+        outcome,
+        st.sampled_from(list(Stop)),
+        st.integers(0, 3),
+        cut=st.booleans(),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(REPLIES, st.integers(1, 6))
+def test_any_replies_end_legally(replies: list[ModelOutcome], max_steps: int) -> None:
+    """Call numbers only grow, steps never exceed the limit, repairs are bounded, calls run exactly for complete replies."""
+    given_, state = session(max_steps), Carried()
+    script = iter(replies)
+    numbers: list[int] = []
+    ran = 0
+    in_a_row = 0
+    move: AskModel | RunCalls | End = loop.before_model(state, given_)
+    while isinstance(move, AskModel):
+        numbers.append(move.call_no)
+        assert move.step == state.steps + 1 <= max_steps
+        state = loop.scheduled(state, move)
+        reply = next(script, None) or outcome(Stop.END)
+        state, move = loop.after_model(state, reply)
+        if isinstance(move, RunCalls):
+            assert move.calls == reply.calls
+            assert reply.stop in (Stop.END, Stop.TOOL_CALLS)
+            ran += 1
+            in_a_row = 0
+            move = loop.before_model(state, given_)
+        elif isinstance(move, AskModel):
+            in_a_row += 1
+            assert in_a_row <= max(REPAIRS_MAX, PAUSES_MAX)
+            assert reply.stop in (Stop.MAX_TOKENS, Stop.MALFORMED, Stop.PAUSE)
+    assert isinstance(move, End)
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert state.next_call_no == len(numbers) + 1
+    assert state.tally.cost_usd == Decimal("0.5") * len(numbers)
+    assert ran <= state.steps <= max_steps
+    assert (move.stop_reason is StopReason.FINAL_ANSWER) == (move.error_code is None)
+    if move.stop_reason is StopReason.MAX_STEPS:
+        assert state.steps == max_steps
+
+
+def test_a_final_answer_needs_no_calls() -> None:
+    """A reply without calls is final, also when it was cut in mid-text; one with calls is not, whatever it stops with."""
+    state = Carried()
+    for stop in (Stop.END, Stop.TOOL_CALLS, Stop.MAX_TOKENS):
+        _, move = loop.after_model(state, outcome(stop))
+        assert move == End(StopReason.FINAL_ANSWER)
+    _, move = loop.after_model(state, outcome(Stop.END, 1))
+    assert isinstance(move, RunCalls)
+
+
+def test_a_cut_call_is_repaired_once() -> None:
+    """Half of a call is never run: once more, then the session fails with a code of its own."""
+    state, move = loop.after_model(Carried(), outcome(Stop.MAX_TOKENS, cut=True))
+    assert isinstance(move, AskModel)
+    _, move = loop.after_model(state, outcome(Stop.MAX_TOKENS, cut=True))
+    assert isinstance(move, End)
+    assert move.error_code == Code.MODEL_OUTPUT_LIMIT
+
+
+def test_a_good_reply_resets_the_repairs() -> None:
+    """Repairs count in a row, not in all."""
+    state, _ = loop.after_model(Carried(), outcome(Stop.MALFORMED))
+    state, _ = loop.after_model(state, outcome(Stop.TOOL_CALLS, 1))
+    _, move = loop.after_model(state, outcome(Stop.MALFORMED))
+    assert isinstance(move, AskModel)
+
+
+def test_continue_as_new_counts_this_runs_steps() -> None:
+    """Steps of earlier runs do not count, and Temporal's own suggestion is always followed."""
+    given_, state = session(continue_as_new_steps=3), Carried(steps=7)
+    assert not loop.must_continue_as_new(state, given_, steps_before=5, suggested=False)
+    assert loop.must_continue_as_new(state, given_, steps_before=4, suggested=False)
+    assert loop.must_continue_as_new(state, given_, steps_before=7, suggested=True)
