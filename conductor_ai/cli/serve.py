@@ -9,7 +9,7 @@ from conductor_ai import wiring
 from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.health import show_checks
 from conductor_ai.cli.screen import console
-from conductor_ai.doctor import Check
+from conductor_ai.doctor import Check, effective
 from conductor_ai.errors import ConfigurationError
 from conductor_ai.settings import Settings, environment, load
 from conductor_ai.stores.access import Role
@@ -44,8 +44,8 @@ def dev(settings: Settings, *, port: int | None, data_dir: Path) -> int:
 
 
 def make_key(settings: Settings, *, org: str, name: str, role: Role) -> ExitCode:
-    """Makes an API key and prints it: the only time that it is shown."""
-    key = asyncio.run(wiring.make_key(settings, org=org, name=name, role=role))
+    """Makes an API key and prints it: the only time that it is shown. Without a database it is the running dev stack's."""
+    key = asyncio.run(wiring.make_key(effective(settings), org=org, name=name, role=role))
     console(stderr=True).print("This key is shown once. Keep it where the caller finds it as CONDUCTOR_API_KEY:")
     print(key)
     return ExitCode.COMPLETED

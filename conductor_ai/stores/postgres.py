@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -42,6 +42,10 @@ _AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
+
+_INTERRUPTED = (TimeoutError, asyncio.CancelledError)
+"""Too slow, or not wanted any more. The connection is cut then: to give it back in order, a server that may answer no
+more would have to acknowledge first that the statement is cancelled, and then to roll back."""
 
 
 def unavailable(error: BaseException) -> Unavailable:
@@ -93,20 +97,36 @@ class Database:
         try:
             pool = self._pool or await self._open()
             async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                yield connection
+                try:
+                    yield connection
+                except _INTERRUPTED:
+                    connection.terminate()
+                    raise
         except _AWAY as error:
             raise unavailable(error) from error
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
         """One transaction (READ COMMITTED), committed at the end of the block.
+
+        `snapshot`: a read-only one instead, that sees one moment (REPEATABLE READ).
 
         Raises:
             Unavailable: Postgres is away. If that happens during the commit, the outcome is not known: every
                 caller's write is safe to repeat.
         """
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            isolation: Literal["repeatable_read"] | None = "repeatable_read" if snapshot else None
+            transaction = connection.transaction(isolation=isolation, readonly=snapshot)
+            await transaction.start()
+            try:
+                yield connection
+            except _INTERRUPTED:
+                raise  # the connection is cut, which rolls back
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
 
     async def close(self) -> None:
         """Close the pool; connections in use are cut after 5 s."""

@@ -57,10 +57,7 @@ class Snapshots:
 
     async def build(self, org_id: str, session_id: str) -> SessionView | None:
         """The whole session, of one moment; None if this org has no such session."""
-        async with (
-            self._database.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._database.transaction(snapshot=True) as connection:
             row = await connection.fetchrow(
                 "SELECT * FROM conductor.sessions WHERE org_id = $1 AND id = $2", org_id, session_id
             )

@@ -62,19 +62,17 @@ async def quickly() -> AsyncIterator[None]:
 async def _all_routes(api: Api, session_id: str) -> list[Any]:
     """One request of each kind that needs Postgres and has no copy to fall back on."""
     decision = {"decision": "approve", "arguments_sha256": "0" * 64}
-    return [
-        await asyncio.wait_for(request, LIMIT_SECONDS)
-        for request in (
-            api.get("/v1/agents"),
-            api.get(f"/v1/agents/{new_id('sess')}"),
-            api.get("/v1/tools"),
-            api.get("/v1/approvals"),
-            api.get(f"/v1/approvals/{new_id('appr')}"),
-            api.post("/v1/agents/run", HELLO),
-            api.post(f"/v1/agents/{session_id}/cancel"),
-            api.post(f"/v1/approvals/{new_id('appr')}/decision", decision),
-        )
-    ]
+    requests = (
+        api.get("/v1/agents"),
+        api.get(f"/v1/agents/{new_id('sess')}"),
+        api.get("/v1/tools"),
+        api.get("/v1/approvals"),
+        api.get(f"/v1/approvals/{new_id('appr')}"),
+        api.post("/v1/agents/run", HELLO),
+        api.post(f"/v1/agents/{session_id}/cancel"),
+        api.post(f"/v1/approvals/{new_id('appr')}/decision", decision),
+    )
+    return await asyncio.gather(*(asyncio.wait_for(request, LIMIT_SECONDS) for request in requests))
 
 
 @pytest.mark.parametrize("how", ["dead", "frozen"])
@@ -127,13 +125,13 @@ async def _without_postgres(api: Api, other: Api, session_id: str, version: int)
     async with quickly():
         waited = await api.get(f"{url}?wait=30&since_version={version}")
     assert waited.json()["degraded"] is True
-    for newer in (
-        api.get(f"{url}?since_version={version + 1}"),
-        api.get(url, headers={"If-None-Match": f'"{version + 1}"'}),
-        other.get(url),
-    ):
-        async with quickly():
-            answer = await newer
+    async with quickly():
+        answers = await asyncio.gather(
+            api.get(f"{url}?since_version={version + 1}"),
+            api.get(url, headers={"If-None-Match": f'"{version + 1}"'}),
+            other.get(url),
+        )
+    for answer in answers:
         is_problem(answer, 503, "store_unavailable")
     for answer in await _all_routes(api, session_id):
         assert answer.json()["code"] in ("store_unavailable", "engine_unavailable")
@@ -166,7 +164,7 @@ async def test_redis_away(how: str, database: Database, standing_in: Engine, tmp
                     await _without_redis(api, session_id)
 
             async def rings() -> bool:
-                version = (await api.get(f"/v1/agents/{session_id}")).json()["version"]
+                version: int = (await api.get(f"/v1/agents/{session_id}")).json()["version"]
                 with api.deps.rings.listening(session_id) as bell:
                     await api.hand.step(session_id, text="Hm.")
                     try:
