@@ -55,11 +55,10 @@ class ToolActivities:
                     consequence = await tool.prepare(arguments, _call(org_id, request.fence.session_id, call, run_id))
             except (ToolUnavailable, TimeoutError) as error:
                 why = error.message if isinstance(error, ToolUnavailable) else "looking it up took too long"
-                consequence = Consequence(
-                    summary=f"Runs {call.tool} with the arguments shown.",
-                    risk="high",
-                    evidence=(Column(label="Effect", value=f"not available: {why}"),),
-                )
+                consequence = _not_available(call, why)
+            except Exception:  # a tool's own mistake; people can still decide, and a retry would only repeat it
+                log.exception("the consequence of %s (%s) could not be looked up", call.call_id, call.tool)
+                consequence = _not_available(call, "looking it up failed")
             try:
                 return await self._calls.ask(request.fence, run_id, call, consequence, request.expires_at, request.rule)
             except Fenced as error:
@@ -195,6 +194,14 @@ class ToolActivities:
             state = CallState.OUTCOME_UNKNOWN
         stored = await persist(lambda: self._calls.settled(session_id, run_id, attempt, call.call_id, state, result))
         return ToolOutcome(call_id=call.call_id, state=stored, bytes=len(result.content))
+
+
+def _not_available(call: StoredCall, why: str) -> Consequence:
+    return Consequence(
+        summary=f"Runs {call.tool} with the arguments shown.",
+        risk="high",
+        evidence=(Column(label="Effect", value=f"not available: {why}"),),
+    )
 
 
 def _run_id() -> str:

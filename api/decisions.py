@@ -80,12 +80,12 @@ async def _decide(deps: Deps, caller: Caller, approval_id: str, body: DecisionBo
         verdict = await deps.engine.decide(approval.session_id, request, seconds=UPDATE_SECONDS)
     if verdict is None:
         return await _leave(deps, caller, approval, request, body)
-    return await _heed(deps, caller, approval, verdict, body), 200
+    return await _heed(deps, caller, approval, verdict, body)
 
 
 async def _heed(
     deps: Deps, caller: Caller, approval: ApprovalView, verdict: Verdict, body: DecisionBody
-) -> ApprovalView:
+) -> tuple[ApprovalView, int]:
     """Write down and answer what the workflow said."""
     if verdict.decision is not None:
         await deps.sessions.decided(approval.session_id, verdict.decision)
@@ -94,9 +94,11 @@ async def _heed(
     if verdict.kind is VerdictKind.EXPIRED:
         raise _expired_refusal()
     now = await find(deps.snapshots, caller.org_id, approval.id)
-    if now.status is ApprovalStatus.PENDING:
-        raise _closed_refusal()  # the workflow does not know the call any more, whatever the row says
-    return _closed(now, body)
+    if now.status is not ApprovalStatus.PENDING:
+        return _closed(now, body), 200
+    if verdict.kind is VerdictKind.UNKNOWN_CALL:
+        return now, 202  # set back to before the call: the workflow keeps the decision in case the call comes again
+    raise _closed_refusal()
 
 
 async def _leave(

@@ -204,20 +204,18 @@ class Session:
         if call.error is not None:
             return
         ruling = approvals.rule(call.tool, call.facts)
-        decision: Decision | None = None
-        match ruling.effect:
-            case Effect.DENY:
-                await self._record(CallBlocked(call_id=call.call_id, rule=ruling.rule))
-                return
-            case Effect.ASK:
-                decision = await self._ask_people(call, ruling.rule)
-                if decision is None:
-                    return
-            case Effect.ALLOW:
-                pass
         try:
-            await self._run_tool(call, decision)
+            match ruling.effect:
+                case Effect.DENY:
+                    await self._record(CallBlocked(call_id=call.call_id, rule=ruling.rule))
+                case Effect.ASK:
+                    decision = await self._ask_people(call, ruling.rule)
+                    if decision is not None:
+                        await self._run_tool(call, decision)
+                case Effect.ALLOW:
+                    await self._run_tool(call, None)
         except ActivityError as error:
+            self._ledger.forget(call.call_id)
             self._guard()
             if _type(error) == Code.FENCED:
                 raise

@@ -191,7 +191,12 @@ class CallJournal:
             if consequence.refused is not None:
                 error = consequence.refused
                 result = ToolResult(ok=False, content=error.message, error=error)
-                await settle(writer, call.call_id, CallState.INVALID, result, "state = 'ready'")
+                await settle(writer, call.call_id, CallState.INVALID, result, "state IN ('ready', 'waiting')")
+                await connection.execute(
+                    "UPDATE conductor.approvals SET status = 'cancelled', closed_at = clock_timestamp() "
+                    "WHERE call_id = $1 AND status = 'pending'",
+                    call.call_id,
+                )
             state = CallState(
                 await connection.fetchval("SELECT state FROM conductor.tool_calls WHERE call_id = $1", call.call_id)
             )
@@ -416,7 +421,14 @@ async def _apply(writer: Writer, item: Change) -> None:
             await settle(writer, call_id, CallState.INVALID, refusal, "state = 'ready'")
         case CallFailed(call_id=call_id, message=message):
             text = f"The tool is not available right now: {message} Go on without it."
-            await settle(writer, call_id, CallState.FAILED, _refusal("tool_unavailable", text), "state = 'ready'")
+            await writer.connection.execute(
+                "UPDATE conductor.approvals SET status = 'cancelled', closed_at = clock_timestamp() WHERE call_id = $1 "
+                "AND status = 'pending'",
+                call_id,
+            )
+            await settle(
+                writer, call_id, CallState.FAILED, _refusal("tool_unavailable", text), "state IN ('ready', 'waiting')"
+            )
             await settle(
                 writer,
                 call_id,

@@ -45,7 +45,7 @@ async def test_what_is_no_json(api: Api, raw: bytes) -> None:
     is_problem(answer, answer.status_code, "invalid_request")
 
 
-async def test_text_that_cannot_be_stored(api: Api) -> None:
+async def test_text_that_cannot_be_stored(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """U+0000 and lone surrogates are replaced wherever text may stand; the session starts."""
     raw = (
         b'{"messages": [{"role": "user", "content": "a\\u0000b\\ud800c"}], "title": "t\\u0000\\udfff", '
@@ -61,6 +61,7 @@ async def test_text_that_cannot_be_stored(api: Api) -> None:
             "SELECT body FROM conductor.messages WHERE session_id = $1", shown["session_id"]
         )
     assert body == "a\ufffdb\ufffdc"
+    monkeypatch.setattr("api.agents_cancel.WAIT_SECONDS", 0.0)
     cancel = await api.post(answer.json()["poll_url"] + "/cancel", content=b'{"reason": "\\u0000"}', headers=JSON)
     assert cancel.status_code == 202
 

@@ -13,12 +13,12 @@ import click
 import pytest
 import typer
 
+from activities.sandbox.off import OffSandbox
 from conductor_ai import names
 from conductor_ai.cli.app import app
 from conductor_ai.errors import Code
 from conductor_ai.settings import Settings
-from conductor_ai.wiring import _registry
-from activities.sandbox.off import OffSandbox
+from conductor_ai.wiring.parts import registry_of
 from infra.docs import events_page, names_page, routes_page, settings_page
 from infra.docs.generate import PAGES, stale
 from infra.docs.source import ROOT, class_docs, field_docs, written_events
@@ -129,7 +129,7 @@ def test_docstrings_of_shapes_reach_the_page() -> None:
 async def test_every_tool_is_documented() -> None:
     """Each tool that a worker can have stands in tools.md and has a page of its own."""
     settings = Settings.model_validate({"sql_url": "postgresql://nobody@127.0.0.1:1/none", "sql_role": "nobody"})
-    registry = _registry(settings, OffSandbox("Not used."))
+    registry = registry_of(settings, OffSandbox("Not used."))
     page = text_of("tools.md")
     for tool in registry:
         assert f"## {tool.spec.name}\n" in page
@@ -257,7 +257,11 @@ def _curl_problem(rest: list[str]) -> str | None:
     path = re.sub(r"^.*?(?=/(?:v1|health|livez|readyz|openapi|docs))", "", address).partition("?")[0]
     sends = any(word in ("-d", "--data", "--json") for word in rest) or "POST" in rest
     wanted = "POST" if sends else "GET"
-    for method, template, _ in [*routes_page.operations(document()), ("GET", "/openapi.json", {}), ("GET", "/docs", {})]:
+    for method, template, _ in [
+        *routes_page.operations(document()),
+        ("GET", "/openapi.json", {}),
+        ("GET", "/docs", {}),
+    ]:
         pattern = re.sub(r"\{[a-z_]+\}", "[^/]+", template)
         if method == wanted and re.fullmatch(pattern, path):
             return None
