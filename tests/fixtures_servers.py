@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
@@ -102,6 +103,9 @@ async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
     """The connection string of one Redis for all tests of this process."""
     async with redis_in(tmp_path_factory.mktemp("redis")) as server:
         yield server.url
+        async with redis.asyncio.Redis.from_url(server.url, decode_responses=True) as client:
+            forever = [key async for key in client.scan_iter("*") if await client.ttl(key) == -1]
+        assert forever == [], "every key must have a time to live"
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ async def test_what_a_caller_sends(database: Database) -> None:
     await place.answered(session_id, "run", 1, stored)
     await place.asked_about(session_id, "run", stored)
     await place.sessions.intend(ORG, decision_of(stored, decision_id=BAD, by=BAD, comment=BAD))
-    await place.sessions.decided(session_id, decision_of(stored, "deny", decision_id="d", by=BAD, comment=BAD))
+    await place.sessions.decided(session_id, decision_of(stored, "deny", decision_id=BAD + "2", by=BAD, comment=BAD))
     await place.sessions.request_cancel(ORG, session_id, BAD)
     view = await place.view(session_id)
     assert (view.title, view.metadata, view.warnings) == (GOOD, {GOOD: {GOOD: [GOOD]}}, (GOOD,))
@@ -63,7 +63,7 @@ async def test_what_a_caller_sends(database: Database) -> None:
 async def test_what_activities_write(database: Database) -> None:
     """Model text, arguments, consequences, tool results, messages of failures, the error of the end."""
     place = Place(database)
-    session_id, stored, other = await place.session(), call("sql_query", arguments={BAD: BAD}), call()
+    session_id, stored, other = await place.session(), call("sql_query"), call()
     result = ToolResult(ok=False, content=BAD, data={BAD: BAD}, error=ToolError(code="x", message=BAD))
     reply = ModelReply(stop=Stop.TOOL_CALLS, text=BAD, native=({"thinking": BAD},))
     await place.answered(session_id, "run", 1, stored, other, reply=reply)
