@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -74,6 +76,36 @@ async def test_during_a_sandbox_run(stack: tuple[Dev, Path]) -> None:
     session = await dev.ended(session_id)
     assert time.monotonic() - at < GOES_ON_SECONDS + 2
     assert session["steps"][0]["observation"].strip() == "ran"
+
+
+async def test_during_a_fetch(stack: tuple[Dev, Path]) -> None:
+    """A page that was being fetched is fetched again."""
+    dev, _ = stack
+    page = dev.runtime.pids["page"]
+    os.kill(page, signal.SIGSTOP)  # the page hangs until the worker is dead
+    try:
+        session_id = await dev.run(call("web_fetch", {"url": dev.runtime.page_url}), "demo: say ok")
+        at = await killed_in(dev, session_id, "calling_tool")
+    finally:
+        os.kill(page, signal.SIGCONT)
+    session = await dev.ended(session_id)
+    assert time.monotonic() - at < GOES_ON_SECONDS
+    assert "price note" in session["steps"][0]["observation"]
+
+
+async def test_during_a_query(stack: tuple[Dev, Path]) -> None:
+    """An approved query that only reads is run again; nobody is asked twice."""
+    dev, _ = stack
+    slow = {"query": "SELECT count(*) AS n FROM generate_series(1, 20000000) AS g WHERE g % 7 = 3"}
+    session_id = await dev.run(call("sql_query", slow), "demo: say ok")
+    approval = await dev.pending(session_id)
+    await dev.decide(approval, "approve")
+    at = await killed_in(dev, session_id, "calling_tool")
+    session = await dev.ended(session_id, seconds=60)
+    assert time.monotonic() - at < GOES_ON_SECONDS + 10, "the query itself takes some seconds"
+    assert "2857143" in session["steps"][0]["observation"]
+    asked = (await dev.http.get(f"/v1/agents/{session_id}")).json()["steps"][0]["actions"]
+    assert [action["approval_id"] for action in asked] == [approval["id"]]
 
 
 async def test_while_waiting_for_approval(stack: tuple[Dev, Path]) -> None:
