@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from temporalio.client import Client
 
+from conductor_ai.embedded.temporal import program
 from tests.fixtures_dev import Dev, dev_in, reachable_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -196,3 +197,44 @@ async def test_terminated_in_temporal(stack: tuple[Dev, Path]) -> None:
     assert stored["status"] == "cancelled"
     late = await dev.decide(approval, "approve")
     assert late.status_code == 409
+
+
+async def test_reset_to_the_beginning_in_temporal(stack: tuple[Dev, Path]) -> None:
+    """A session that is reset to its start by Temporal's CLI goes the same way again without doing anything twice."""
+    dev, _ = stack
+    connection = await asyncpg.connect(dev.runtime.sql_url)
+    try:
+        stock = "SELECT stock FROM products WHERE sku = 'TEA-002'"
+        before = await connection.fetchval(stock)
+        session_id = await dev.run(
+            call("code_run", {"code": "import time; print(time.time_ns())", "language": "python"}),
+            call("sql_query", {"query": "UPDATE products SET stock = stock + 1 WHERE sku = 'TEA-002'"}),
+            call("sql_query", {"query": "SELECT 'still here' AS said"}),
+            "demo: say ok",
+        )
+        await dev.decide(await dev.pending(session_id), "approve")
+        waiting = await dev.until(
+            session_id, lambda s: len(s["steps"]) == 3 and bool(s["pending_approvals"]), "the second approval"
+        )
+        printed, asked = waiting["steps"][0]["observation"], waiting["pending_approvals"][0]
+        reset = await asyncio.create_subprocess_exec(
+            *(str(program()), "workflow", "reset", "--address", dev.runtime.temporal_address),
+            *("--workflow-id", session_id, "--type", "FirstWorkflowTask", "--reason", "a test"),
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        assert await reset.wait() == 0
+        again = await dev.until(
+            session_id,
+            lambda s: len(s["steps"]) == 3 and bool(s["pending_approvals"]) and s["version"] > waiting["version"],
+            "the session to be back where it was",
+        )
+        assert again["pending_approvals"][0]["call_id"] == asked["call_id"]
+        assert (await dev.decide(again["pending_approvals"][0], "approve")).status_code == 200
+        session = await dev.ended(session_id)
+        assert session["status"] == "completed"
+        assert session["steps"][0]["observation"] == printed, "the code was not run again"
+        assert "still here" in session["steps"][2]["observation"]
+        assert await connection.fetchval(stock) == before + 1
+        assert session["input_tokens"] == again["input_tokens"] + session["steps"][3]["tokens"]["input"]
+    finally:
+        await connection.close()
