@@ -36,6 +36,8 @@ check: $(VENV)/.dev ## Check format, lint, types, architecture, file sizes
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 	@$(BIN)/python infra/checks/file_size.py
+	@$(BIN)/python -m infra.docs.generate --check
+	@$(BIN)/python infra/seccomp/generate.py --check
 	@echo "All checks passed."
 
 format: $(VENV)/.dev ## Format the code

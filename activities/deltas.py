@@ -1,6 +1,7 @@
 """Token deltas on their way to Redis: sent in small batches by a task of their own, so that a model is never held up."""
 
 import asyncio
+from contextlib import suppress
 
 from conductor_ai.contracts.models import Usage
 from conductor_ai.stores.hot import Hot
@@ -17,6 +18,7 @@ class DeltaListener:
         self._where = (org_id, session_id, call_no, attempt)
         self._parts: list[str] = []
         self._sender: asyncio.Task[None] | None = None
+        self._closed = asyncio.Event()
         self.used = Usage()
         """What the attempt has used so far, as far as the provider said."""
 
@@ -34,9 +36,11 @@ class DeltaListener:
         while self._parts:
             text, self._parts = "".join(self._parts), []
             await self._hot.delta(*self._where, clean(text))
-            await asyncio.sleep(BATCH_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), BATCH_SECONDS)
 
     async def close(self) -> None:
-        """Send what is left."""
+        """Send what is left, at once: the reply that is complete now waits to be stored."""
+        self._closed.set()
         if self._sender is not None:
             await self._sender

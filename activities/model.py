@@ -10,19 +10,20 @@ from datetime import UTC, datetime, timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.boundary import sealed
 from activities.deltas import DeltaListener
 from activities.heartbeat import beating
 from activities.persist import persist
 from activities.providers.base import Factory, Provider
 from activities.retries import delay_before
-from activities.tools.registry import Registry, preview
+from activities.tools.registry import Checked, Registry, preview, surplus
 from conductor_ai import catalog, ports
 from conductor_ai.contracts.models import ModelReply, ModelRequest, ProposedCall, Stop, Usage
 from conductor_ai.contracts.session import CallRef, ModelInput, ModelOutcome, Tally
 from conductor_ai.contracts.status import CallState
 from conductor_ai.costs import cost_of
 from conductor_ai.digest import text_sha256
-from conductor_ai.errors import Code, Fenced, InvalidRequest, ModelFailure
+from conductor_ai.errors import Code, Fenced, InvalidRequest, ModelFailure, Unavailable
 from conductor_ai.names import new_id
 from conductor_ai.stores.hot import Hot
 from conductor_ai.stores.model_journal import Answer, Attempt, ModelJournal
@@ -32,6 +33,8 @@ from conductor_ai.text import clean_json, first_line
 log = logging.getLogger(__name__)
 
 SAID_CHARACTERS = 200
+MOST_CALLS = 64
+"""Calls of one reply that are run. More would not fit what Temporal takes of an activity."""
 RUNNABLE = (Stop.END, Stop.TOOL_CALLS)
 """Only in these replies are calls complete. A call in a reply that was cut may be half of one."""
 
@@ -47,21 +50,19 @@ class ModelActivities:
         self._hot = hot
 
     @activity.defn(name=ports.CALL_MODEL)
+    @sealed
     async def call_model(self, request: ModelInput) -> ModelOutcome:
         """See `ports.call_model`."""
         run_id = activity.info().workflow_run_id
         assert run_id is not None
         async with beating():
-            try:
-                found = await persist(lambda: self._journal.begin(request.fence, run_id, request.call_no))
-                if isinstance(found, Answer):
-                    return self._outcome(found)
-                if found.cancel_requested:
-                    # Whoever set the flag may have died before Temporal was told: the end sees to that.
-                    raise Fenced("A cancel was accepted; no model is asked any more.")
-                return self._outcome(await self._ask(request, run_id, found))
-            except Fenced as error:
-                raise ApplicationError(error.message, type=Code.FENCED, non_retryable=True) from error
+            found = await persist(lambda: self._journal.begin(request.fence, run_id, request.call_no))
+            if isinstance(found, Answer):
+                return self._outcome(found)
+            if found.cancel_requested:
+                # Whoever set the flag may have died before Temporal was told: the end sees to that.
+                raise Fenced("A cancel was accepted; no model is asked any more.")
+            return self._outcome(await self._ask(request, run_id, found))
 
     async def close(self) -> None:
         """Close the providers that were opened."""
@@ -117,6 +118,9 @@ class ModelActivities:
                 raise
             except ModelFailure as error:
                 raise await self._failed(request, run_id, error, listener.used) from error
+            except Exception:
+                await self._paid_if_used(request, run_id, "fault", listener.used)
+                raise
         reply = ModelReply.model_validate(clean_json(reply.model_dump(mode="json")))
         return reply, self._attempt(request, reply.stop.value, reply.usage)
 
@@ -154,9 +158,12 @@ class ModelActivities:
         if used == Usage():
             return
         attempt = self._attempt(request, outcome, used)
-        # The cancel has been delivered; this one write may still take its time, but not for ever.
-        async with asyncio.timeout(5):
-            await self._journal.paid(request.fence.session_id, run_id, attempt)
+        # The attempt is over, however it ended; this one write may still take its time, but not for ever.
+        try:
+            async with asyncio.timeout(5):
+                await self._journal.paid(request.fence.session_id, run_id, attempt)
+        except (Unavailable, TimeoutError) as error:
+            log.warning("what an attempt has used could not be stored (%s): %s", type(error).__name__, used)
 
     def _attempt(self, request: ModelInput, outcome: str, used: Usage) -> Attempt:
         return Attempt(
@@ -171,10 +178,13 @@ class ModelActivities:
 
     def _calls(self, reply: ModelReply, enabled: tuple[str, ...]) -> tuple[StoredCall, ...]:
         """The calls of a reply, validated, with ids of our own."""
-        return tuple(self._call(call, enabled) for call in reply.calls) if reply.stop in RUNNABLE else ()
+        if reply.stop not in RUNNABLE:
+            return ()
+        checked = [self._registry.check(call, enabled) for call in reply.calls[:MOST_CALLS]]
+        checked += [surplus(call, MOST_CALLS) for call in reply.calls[MOST_CALLS:]]
+        return tuple(self._call(*pair) for pair in zip(reply.calls, checked, strict=True))
 
-    def _call(self, proposed: ProposedCall, enabled: tuple[str, ...]) -> StoredCall:
-        checked = self._registry.check(proposed, enabled)
+    def _call(self, proposed: ProposedCall, checked: Checked) -> StoredCall:
         return StoredCall(
             call_id=new_id("call"),
             provider_id=proposed.provider_id,
@@ -190,7 +200,7 @@ class ModelActivities:
         reply = answer.reply
         return ModelOutcome(
             stop=reply.stop,
-            calls=tuple(self._ref(call) for call in answer.calls),
+            calls=tuple(self._ref(call) for call in answer.calls[:MOST_CALLS]),
             cut_calls=reply.stop is Stop.MAX_TOKENS and bool(reply.calls),
             said=first_line(reply.text, SAID_CHARACTERS),
             tally=Tally(

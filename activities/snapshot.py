@@ -4,13 +4,13 @@ import asyncio
 import logging
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
+from activities.boundary import sealed
 from activities.tool import ToolActivities
 from conductor_ai import ports
 from conductor_ai.contracts.session import FinishInput, FinishOutcome, RecordInput, RecordOutcome
 from conductor_ai.contracts.status import Status
-from conductor_ai.errors import Code, ConductorError, Fenced
+from conductor_ai.errors import ConductorError
 from conductor_ai.stores.call_journal import CallJournal
 from conductor_ai.stores.ending import Ending
 from conductor_ai.temporal import Engine
@@ -30,21 +30,17 @@ class SnapshotActivities:
         self._engine = engine
 
     @activity.defn(name=ports.RECORD)
+    @sealed
     async def record(self, request: RecordInput) -> RecordOutcome:
         """See `ports.record`."""
-        try:
-            return await self._calls.record(request.fence, _run_id(), request.clock, request.changes)
-        except Fenced as error:
-            raise ApplicationError(error.message, type=Code.FENCED, non_retryable=True) from error
+        return await self._calls.record(request.fence, _run_id(), request.clock, request.changes)
 
     @activity.defn(name=ports.FINISH)
+    @sealed
     async def finish(self, request: FinishInput) -> FinishOutcome:
         """See `ports.finish`."""
         session_id = request.fence.session_id
-        try:
-            outcome, _ = await self._ending.finish(request, _run_id())
-        except Fenced as error:
-            raise ApplicationError(error.message, type=Code.FENCED, non_retryable=True) from error
+        outcome, _ = await self._ending.finish(request, _run_id())
         if outcome.status is Status.CANCELLED and not request.cancel_seen:
             # The workflow can close CANCELED only if Temporal was asked too; whoever set the flag may have died before.
             await self._engine.cancel(session_id)

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.boundary import sealed
 from activities.heartbeat import beating
 from activities.persist import persist
 from activities.tools.base import Arguments, Call, NotExecuted, Tool
@@ -17,8 +19,8 @@ from conductor_ai.approvals import Effect
 from conductor_ai.contracts.session import Prepared, PrepareInput, ToolInput, ToolOutcome
 from conductor_ai.contracts.status import CallState
 from conductor_ai.contracts.tools import Column, Consequence, ToolError, ToolResult
-from conductor_ai.digest import arguments_sha256
-from conductor_ai.errors import Code, Fenced, NotFound, ToolUnavailable
+from conductor_ai.digest import NotCanonicalError, arguments_sha256
+from conductor_ai.errors import Code, ToolUnavailable
 from conductor_ai.stores.call_journal import CallJournal, NotClaimed, outcome_unknown
 from conductor_ai.stores.ending import Ending
 from conductor_ai.stores.transcript import StoredCall
@@ -29,6 +31,8 @@ ATTEMPTS = 3
 """The workflow allows as many; the last one gives up."""
 PREPARE_SECONDS = 60
 OUTCOME_SECONDS = 10
+BEFORE_SECONDS = 5
+"""How long the store may be away before an attempt gives way to the next one: the tool needs the time that is left."""
 
 
 def _final(message: str, code: str) -> ApplicationError:
@@ -44,6 +48,7 @@ class ToolActivities:
         self._registry = registry
 
     @activity.defn(name=ports.PREPARE_CALL)
+    @sealed
     async def prepare_call(self, request: PrepareInput) -> Prepared:
         """See `ports.prepare_call`."""
         run_id = _run_id()
@@ -59,12 +64,10 @@ class ToolActivities:
             except Exception:  # a tool's own mistake; people can still decide, and a retry would only repeat it
                 log.exception("the consequence of %s (%s) could not be looked up", call.call_id, call.tool)
                 consequence = _not_available(call, "looking it up failed")
-            try:
-                return await self._calls.ask(request.fence, run_id, call, consequence, request.expires_at, request.rule)
-            except Fenced as error:
-                raise _final(error.message, Code.FENCED) from error
+            return await self._calls.ask(request.fence, run_id, call, consequence, request.expires_at, request.rule)
 
     @activity.defn(name=ports.RUN_TOOL)
+    @sealed
     async def run_tool(self, request: ToolInput) -> ToolOutcome:
         """See `ports.run_tool`."""
         info = activity.info()
@@ -76,17 +79,19 @@ class ToolActivities:
             ruling = approvals.rule(call.tool, tool.facts(arguments))
             if ruling.effect is Effect.DENY:
                 raise _final(f"The policy does not allow this call ({ruling.rule}).", Code.FORBIDDEN)
-            try:
-                claim = await self._calls.claim(
+            asked = count()
+            claim = await persist(
+                lambda: self._calls.claim(
                     request.fence,
                     run_id,
                     info.attempt,
                     call.call_id,
                     decision=request.decision,
                     must_be_approved=ruling.effect is Effect.ASK,
-                )
-            except Fenced as error:
-                raise _final(error.message, Code.FENCED) from error
+                    repeated=next(asked) > 0,
+                ),
+                seconds=BEFORE_SECONDS,
+            )
             if isinstance(claim, NotClaimed):
                 return await self._not_claimed(org_id, session_id, claim, run_id)
             context = Call(
@@ -106,14 +111,15 @@ class ToolActivities:
             return await self._settle(session_id, run_id, info.attempt, call, result)
 
     async def _load(self, session_id: str, call_id: str) -> tuple[str, StoredCall]:
-        try:
-            return await persist(lambda: self._calls.load(session_id, call_id))
-        except NotFound as error:
-            raise _final(error.message, Code.NOT_FOUND) from error
+        return await persist(lambda: self._calls.load(session_id, call_id), seconds=BEFORE_SECONDS)
 
     def _gate(self, call: StoredCall, sha256: str) -> tuple[Tool[Any], Arguments]:
         """The stored call must be the one that was named, and must still fit the tool."""
-        if call.args_sha != sha256 or arguments_sha256(call.tool, call.arguments) != sha256:
+        try:
+            stored_sha256 = arguments_sha256(call.tool, call.arguments)
+        except NotCanonicalError:
+            stored_sha256 = None
+        if not call.args_sha == sha256 == stored_sha256:
             raise _final(
                 "The stored call is not the one that was decided about; nothing was run.", Code.DIGEST_MISMATCH
             )
@@ -143,7 +149,7 @@ class ToolActivities:
             try:
                 async with asyncio.timeout(OUTCOME_SECONDS):
                     found = await tool.outcome(context)
-            except (ToolUnavailable, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the session from its end
                 log.warning("the outcome of %s cannot be looked up now: %s", call.call_id, type(error).__name__)
         match found:
             case ToolResult():
@@ -174,14 +180,11 @@ class ToolActivities:
         last = attempt >= ATTEMPTS
         delay = timedelta(seconds=2.0 ** (attempt - 1))
         next_at = None if last else datetime.now(UTC) + delay
-        try:
-            await persist(
-                lambda: self._calls.released(
-                    request.fence, run_id, attempt, request.call_id, next_at=next_at, reason=error.message
-                )
+        await persist(
+            lambda: self._calls.released(
+                request.fence, run_id, attempt, request.call_id, next_at=next_at, reason=error.message
             )
-        except Fenced as fenced:
-            return _final(fenced.message, Code.FENCED)
+        )
         return ApplicationError(
             error.message, type=Code.TOOL_UNAVAILABLE, non_retryable=last, next_retry_delay=None if last else delay
         )

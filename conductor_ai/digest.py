@@ -7,6 +7,11 @@ import rfc8785
 
 from conductor_ai.contracts.base import JsonObject
 
+_WHY = (
+    "The arguments hold a number that programs read differently (beyond 2^53, NaN or infinite), or are nested too "
+    "deeply. Send large numbers as strings."
+)
+
 
 class NotCanonicalError(ValueError):
     """The value has a number that JSON readers do not agree on (an integer beyond 2^53, NaN, infinity)."""
@@ -19,12 +24,20 @@ def canonical(value: Any) -> bytes:
         NotCanonicalError: it has no canonical form.
     """
     try:
-        return rfc8785.dumps(value)
+        if not _too_large(value):
+            return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, RecursionError) as error:
-        raise NotCanonicalError(
-            "The arguments hold a number that programs read differently (beyond 2^53, NaN or infinite), or are nested "
-            "too deeply. Send large numbers as strings."
-        ) from error
+        raise NotCanonicalError(_WHY) from error
+    raise NotCanonicalError(_WHY)
+
+
+def _too_large(value: Any) -> bool:
+    """Whether a float is in it that jsonb gives back as an integer beyond 2^53, which has no canonical form."""
+    if isinstance(value, float):
+        return abs(value) >= 2**53
+    if isinstance(value, dict):
+        return any(_too_large(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(_too_large(item) for item in value)
 
 
 def arguments_sha256(tool: str, arguments: JsonObject) -> str:

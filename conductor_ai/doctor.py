@@ -20,6 +20,7 @@ from conductor_ai.contracts.catalog import ProviderName
 from conductor_ai.embedded.cluster import program_source
 from conductor_ai.embedded.redis import find_server
 from conductor_ai.embedded.runtime import read_runtime
+from conductor_ai.embedded.shop import AGENT as SHOP_ROLE
 from conductor_ai.embedded.temporal import program
 from conductor_ai.errors import ConductorError
 from conductor_ai.settings import Settings, environment
@@ -93,6 +94,7 @@ def effective(settings: Settings) -> Settings:
         known["temporal_address"] = runtime.temporal_address
     if settings.sql_url is None:
         known["sql_url"] = SecretStr(runtime.sql_url)
+        known["sql_role"] = SHOP_ROLE
     return settings.model_copy(update=known)
 
 
@@ -161,7 +163,7 @@ async def _embedded() -> Sequence[Check]:
 
 
 async def _postgres(settings: Settings) -> Sequence[Check]:
-    database = Database(settings.store_url, size=1)
+    database = Database(settings.store_url, size=1, pooler=settings.store_behind_pooler)
     try:
         async with database.connection() as connection:
             before = datetime.now(UTC)

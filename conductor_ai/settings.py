@@ -21,6 +21,14 @@ class Auth(StrEnum):
     OFF = "off"
 
 
+class Pooler(StrEnum):
+    """Whether a connection pooler stands between Conductor and Postgres."""
+
+    AUTO = "auto"
+    TRUE = "true"
+    FALSE = "false"
+
+
 class Settings(BaseSettings):
     """Where everything is and how much of it is allowed. Values come from the environment and from `.env`."""
 
@@ -60,6 +68,8 @@ class Settings(BaseSettings):
     """Redis for hot copies of snapshots and token deltas. Losing it costs latency, never an answer."""
     database_pool_size: int = Field(10, alias="CONDUCTOR_DATABASE_POOL_SIZE", ge=1, le=200)
     """Connections of one process to Postgres."""
+    database_pooler: Pooler = Field(Pooler.AUTO, alias="CONDUCTOR_DATABASE_POOLER")
+    """Whether a pooler in transaction mode (PgBouncer, Supavisor) stands before Postgres; `auto` finds out at the start."""
 
     # Temporal (its own names; TLS, API key and profiles are read by Temporal's envconfig)
     temporal_address: str = Field("127.0.0.1:7233", alias="TEMPORAL_ADDRESS")
@@ -140,6 +150,10 @@ class Settings(BaseSettings):
     """Whether that database may hold the ledger that makes a write happen once."""
     sql_timeout_seconds: float = Field(30, alias="CONDUCTOR_SQL_TIMEOUT_SECONDS", gt=0, le=600)
     """Limit for one statement."""
+    sql_row_tolerance: int = Field(0, alias="CONDUCTOR_SQL_ROW_TOLERANCE", ge=0)
+    """Rows by which a write may exceed what was shown when it was approved."""
+    sql_search_path: Annotated[tuple[str, ...], NoDecode] = Field(("public",), alias="CONDUCTOR_SQL_SEARCH_PATH")
+    """Schemas in which statements find unqualified names, separated by commas; `pg_catalog` always comes first."""
 
     # Development
     task_queue: str = Field("conductor", alias="CONDUCTOR_TASK_QUEUE", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
@@ -153,7 +167,7 @@ class Settings(BaseSettings):
     log_json: bool = Field(False, alias="CONDUCTOR_LOG_JSON")
     """One JSON object a line instead of text for people."""
 
-    @field_validator("worker_queues", "tool_modules", "web_allow_hosts", "web_deny_hosts", mode="before")
+    @field_validator("worker_queues", "tool_modules", "web_allow_hosts", "web_deny_hosts", "sql_search_path", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -176,6 +190,11 @@ class Settings(BaseSettings):
                 "listens on loopback. Install Docker or bubblewrap, or set CONDUCTOR_HOST=127.0.0.1."
             )
         return self
+
+    @property
+    def store_behind_pooler(self) -> bool | None:
+        """Whether a pooler stands before the store; None: to be found out."""
+        return None if self.database_pooler is Pooler.AUTO else self.database_pooler is Pooler.TRUE
 
     @property
     def store_url(self) -> str:

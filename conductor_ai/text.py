@@ -1,6 +1,7 @@
 """Text that is safe to store and small enough to send."""
 
 import re
+from math import isfinite
 from typing import Any
 
 TO_MODEL_BYTES = 32 * 1024
@@ -21,9 +22,11 @@ def clean(text: str) -> str:
 
 
 def clean_json(value: Any) -> Any:
-    """`clean` for every string of a JSON value, keys included."""
+    """`clean` for every string of a JSON value, keys included; NaN and the infinities become text: jsonb has none."""
     if isinstance(value, str):
         return clean(value)
+    if isinstance(value, float) and not isfinite(value):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
     if isinstance(value, dict):
         return {clean(key): clean_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -49,9 +49,12 @@ class Held(ScriptedProvider):
         return [hashlib.sha256(request.model_dump_json().encode()).hexdigest() for request in self.requests]
 
 
-async def reset_before(r: Rig, session_id: str, activity: str, *, index: int = 0) -> str:
-    """Reset a session to before it scheduled that activity the n-th time. Returns the new run."""
-    history = await r.handle(session_id).fetch_history()
+async def reset_before(r: Rig, session_id: str, activity: str, *, index: int = 0, run_id: str | None = None) -> str:
+    """Reset a session to before a run (by default the current one) scheduled that activity the n-th time.
+
+    Returns the new run.
+    """
+    history = await r.client.get_workflow_handle(session_id, run_id=run_id).fetch_history()
     points = [
         event.activity_task_scheduled_event_attributes.workflow_task_completed_event_id
         for event in history.events
@@ -61,7 +64,7 @@ async def reset_before(r: Rig, session_id: str, activity: str, *, index: int = 0
         ResetWorkflowExecutionRequest(
             namespace=r.client.namespace,
             workflow_execution=WorkflowExecution(
-                workflow_id=session_id, run_id=await r.engine.current_run(session_id) or ""
+                workflow_id=session_id, run_id=run_id or await r.engine.current_run(session_id) or ""
             ),
             reason="a test",
             workflow_task_finish_event_id=points[index],

@@ -111,7 +111,7 @@ class Session:
             end = _failure(error)
         outcome = await self._finish(end)
         self._show(outcome.status.value)
-        await workflow.wait_condition(workflow.all_handlers_finished)
+        await self._handlers_finished()
         if outcome.status is Status.CANCELLED:
             await self._close_as_cancelled()
         if outcome.status is Status.FAILED:
@@ -219,7 +219,8 @@ class Session:
             self._guard()
             if _type(error) == Code.FENCED:
                 raise
-            await self._record(CallFailed(call_id=call.call_id, message=_message(error)))
+            decided = self._ledger.decision(call.call_id)
+            await self._record(CallFailed(call_id=call.call_id, message=_message(error), decision=decided))
 
     async def _run_tool(self, call: CallRef, decision: Decision | None) -> None:
         queue = workflow.info().task_queue
@@ -316,7 +317,8 @@ class Session:
     def _carry(self) -> Carried:
         return self._state.model_copy(
             update={
-                "decisions": tuple(self._ledger.decided.values()),
+                # Without what was said: that is stored, and a hundred long comments would not fit Temporal's limit of 2 MB.
+                "decisions": tuple(d.model_copy(update={"comment": None}) for d in self._ledger.decided.values()),
                 "early": tuple(self._ledger.early.values()),
             }
         )
@@ -364,6 +366,14 @@ class Session:
                 if workflow.cancellation_reason() is not None and not request.cancel_seen:
                     continue
                 raise ApplicationError(_message(error), type=_type(error), non_retryable=True) from error
+
+    async def _handlers_finished(self) -> None:
+        """Wait for the handlers. The end is written: a cancel that comes now must not close the workflow otherwise."""
+        while not workflow.all_handlers_finished():
+            try:
+                await workflow.wait_condition(workflow.all_handlers_finished)
+            except asyncio.CancelledError:
+                continue
 
     async def _close_as_cancelled(self) -> NoReturn:
         """Close CANCELED. Temporal allows that only once it has been asked itself, which `finish` sees to."""

@@ -24,6 +24,9 @@ PROCESSES = 64
 OPEN_FILES = 256
 """Open files of one process."""
 
+MAX_TIMEOUT_SECONDS = 60
+"""The longest that a job may ask for."""
+
 HARD_STOP_SECONDS = 5
 """How long after its timeout a sandbox ends by itself, if no worker is alive to end it."""
 
@@ -40,7 +43,7 @@ class SandboxJob(Contract):
 
     language: Language
     source: str = Field(repr=False)
-    timeout_seconds: float = Field(gt=0)
+    timeout_seconds: float = Field(gt=0, le=MAX_TIMEOUT_SECONDS)
     """From the start of the code; then everything is killed."""
     session_id: str
     call_id: str
@@ -117,7 +120,8 @@ class Sandbox(Protocol):
         Raises:
             LanguageUnavailable: the job's language cannot be run here.
             ToolUnavailable: the engine is away or misbehaves; another attempt may work.
-            asyncio.CancelledError: within a second, after everything that the job started is gone.
+            asyncio.CancelledError: within a second, after everything that the job started is gone; if the engine hangs,
+                what is left ends by its own clock and is removed later.
         """
         ...
 

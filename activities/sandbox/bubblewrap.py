@@ -91,7 +91,7 @@ class BubblewrapSandbox:
             seccomp.seek(0)
             argv = [self._program, *_namespaces(seccomp.fileno()), "--", *_limits(job), *_inside(job, interpreter)]
             spawn = Spawn(argv=argv, environment={}, uid=uid, pass_fds=(seccomp.fileno(),))
-            return await run_process(spawn, transfer(job.source), job.timeout_seconds, kill_group)
+            return await run_process(spawn, transfer(job), job.timeout_seconds, kill_group)
 
     async def reap(self) -> int:
         """Nothing: the kernel ends a sandbox together with the worker (`--die-with-parent`)."""
@@ -174,4 +174,4 @@ def _limits(job: SandboxJob) -> list[str]:
 
 
 def _inside(job: SandboxJob, interpreter: str) -> list[str]:
-    return launcher(job.language, interpreter, "/tmp", job.timeout_seconds)  # noqa: S108 - inside
+    return launcher(job.language, interpreter, "/tmp")  # noqa: S108 - inside

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -20,14 +19,29 @@ from activities.sandbox.base import (
     SandboxJob,
     SandboxOutcome,
 )
-from activities.sandbox.docker_config import CPUS
+from activities.sandbox.docker_config import CPUS, create_arguments
 from activities.sandbox.docker_container import Container, Removal, refused, remove
 from activities.sandbox.docker_engine import Engine
-from activities.sandbox.docker_labels import CALL, SANDBOX, fate, is_predecessor, labels
+from activities.sandbox.docker_labels import (
+    SANDBOX,
+    fate,
+    is_predecessor,
+    known,
+    labels,
+    labels_ahead,
+    name_ahead,
+    name_of,
+)
+from activities.sandbox.docker_pool import LIFE_SECONDS, SPARE_SECONDS, Pool
 from activities.sandbox.owner import Owner
-from activities.sandbox.tasks import finish
+from activities.sandbox.program import WAIT_SECONDS
+from activities.sandbox.tasks import Background
 from activities.sandbox.trial import try_languages
 from conductor_ai.errors import ToolUnavailable
+
+PATIENCE_SECONDS = 0.8
+"""How long a cancelled call waits for the removal of its container. A healthy engine needs a tenth of that; from one
+that hangs the container is removed later, and ends by its own clock before."""
 
 PULL_SECONDS = 600
 """How long an engine that pulls an image may say nothing."""
@@ -47,7 +61,10 @@ class DockerSandbox:
         self._base_url = base_url
         self._engine = Engine(base_url)
         self._owner = Owner.myself()
-        self._running: set[str] = set()
+        self._held: set[str] = set()
+        """Names of the containers that the reaper must leave alone."""
+        self._ending = Background("The removal of a container")
+        self._pool: Pool | None = None
         self._missing: Mapping[Language, str] = {}
 
     def describe(self) -> str:
@@ -106,52 +123,111 @@ class DockerSandbox:
             return False
         return True
 
+    def keep_ready(self, size: int) -> None:
+        """From now on keep so many containers of each language that runs ready. Call it after `check`, once."""
+        if size:
+            languages = [language for language in self._images if language not in self._missing]
+            self._pool = Pool(languages, size, self._make_ahead, self._discard)
+
     async def run(self, job: SandboxJob, /) -> SandboxOutcome:
         image = self._images.get(job.language)
         if image is None:
             raise LanguageUnavailable(f"{job.language} is not available: no image is configured for it.")
-        name = f"conductor-{uuid.uuid4().hex}"
-        one = Container(self._engine, name)
-        self._running.add(name)
+        ready = self._pool.take(job.language) if self._pool is not None else None
+        one = ready or self._container(name_of(job, time.time()))
         try:
             await self._remove_predecessors(job)
-            # Waited for even when cancelled: what is half made cannot be removed.
-            await finish(one.create(job, image, self._runtime, labels(job, self._owner, time.time())))
+            if ready is not None and not await self._still_good(ready, job):
+                self._discard(ready)
+                one, ready = self._container(name_of(job, time.time())), None
+            if ready is None:
+                its_labels = labels(job, self._owner, time.time())
+                await one.start(partial(self._arguments, job.language, its_labels, WAIT_SECONDS))
             outcome = await one.run(job)
+        except asyncio.CancelledError:
+            await self._ending.wait(self._ending.begin(self._end(one)), PATIENCE_SECONDS)
+            raise
         except docker.errors.ImageNotFound as error:
+            await self._ending.finish(self._end(one), PATIENCE_SECONDS)
             raise LanguageUnavailable(
                 f"{job.language} is not available: the image {image} is not on the Docker engine, and images are never "
                 "pulled during a call. Run `conductor sandbox prepare`."
             ) from error
         except docker.errors.APIError as error:
+            await self._ending.finish(self._end(one), PATIENCE_SECONDS)
             raise ToolUnavailable(refused("to run a container", error)) from error
-        finally:
-            removal = await finish(one.remove())
-            self._running.discard(name)
-        if removal is not Removal.BY_US:
+        except BaseException:
+            await self._ending.finish(self._end(one), PATIENCE_SECONDS)
+            raise
+        if await self._ending.finish(self._end(one), PATIENCE_SECONDS) is not Removal.BY_US:
             # Then its end, too, may be their doing and not the code's.
             raise ToolUnavailable("The container was removed by somebody else while the code ran.")
         return outcome
 
     async def reap(self) -> int:
         try:
-            found = await self._list(f"{SANDBOX}=1")
-            doomed = [name for name, of in found if fate(of, name, self._owner, self._running, time.time()).remove]
+            found = await self._list()
+            doomed = [name for name, of in found if fate(of, name, self._owner, self._held, time.time()).remove]
             await asyncio.gather(*(remove(self._engine, name) for name in doomed))
         except docker.errors.APIError as error:
             raise ToolUnavailable(refused("to remove containers", error)) from error
         return len(doomed)
 
     async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+        await self._ending.close()
         await self._engine.close()
 
+    def _container(self, name: str) -> Container:
+        self._held.add(name)
+        return Container(self._engine, name)
+
+    def _arguments(
+        self, language: Language, its_labels: dict[str, str], wait_seconds: int, client: docker.APIClient
+    ) -> dict[str, Any]:
+        return create_arguments(client, language, self._images[language], self._runtime, its_labels, wait_seconds)
+
+    async def _make_ahead(self, language: Language) -> Container:
+        one = self._container(name_ahead())
+        wait = LIFE_SECONDS + SPARE_SECONDS
+        its_labels = labels_ahead(self._owner, time.time(), wait)
+        try:
+            await one.start(partial(self._arguments, language, its_labels, wait))
+        except BaseException:
+            self._discard(one)
+            raise
+        return one
+
+    async def _still_good(self, ready: Container, job: SandboxJob) -> bool:
+        """Give a container that was made ahead to a job; false if it has ended meanwhile."""
+        name = name_of(job, time.time())
+        self._held.add(name)
+        try:
+            await ready.take_name(name)
+        except docker.errors.APIError:
+            return False  # gone, or in some trouble: another one is made, and tells if the engine is what is wrong
+        return ready.alive
+
+    async def _end(self, one: Container) -> Removal:
+        try:
+            return await one.remove()
+        finally:
+            self._held.difference_update(one.names)
+
+    def _discard(self, one: Container) -> None:
+        self._ending.begin(self._end(one))
+
     async def _remove_predecessors(self, job: SandboxJob) -> None:
-        found = await self._list(f"{CALL}={job.call_id}")
+        found = await self._list()
         await asyncio.gather(*(remove(self._engine, name) for name, of in found if is_predecessor(of, job)))
 
-    async def _list(self, label: str) -> list[tuple[str, dict[str, str]]]:
-        found = await self._engine.call(lambda client: client.containers(all=True, filters={"label": [label]}))
-        return [(one["Names"][0].removeprefix("/"), one["Labels"]) for one in found if one["Names"]]
+    async def _list(self) -> list[tuple[str, dict[str, str]]]:
+        """Name of every container of ours, whoever made it, and what is known of it."""
+        filters = {"label": [f"{SANDBOX}=1"]}
+        found = await self._engine.call(lambda client: client.containers(all=True, filters=filters))
+        names = [(one["Names"][0].removeprefix("/"), one["Labels"]) for one in found if one["Names"]]
+        return [(name, known(name, of)) for name, of in names]
 
 
 def _pull(image: str, client: docker.APIClient) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 from docker import APIClient
 from docker.types import LogConfig, Ulimit
 
-from activities.sandbox.base import MEMORY_BYTES, OPEN_FILES, PROCESSES, TMP_BYTES, SandboxJob
+from activities.sandbox.base import MEMORY_BYTES, OPEN_FILES, PROCESSES, TMP_BYTES, Language
 from activities.sandbox.bpf import profile_text
-from activities.sandbox.program import ENVIRONMENT, PROGRAMS, hard_stop, launcher
+from activities.sandbox.program import ENVIRONMENT, LONGEST_STOP, PROGRAMS, launcher
 
 USER = "65534:65534"
 CPUS = 0.5
@@ -17,14 +17,14 @@ INODES = 4096
 
 
 def create_arguments(
-    client: APIClient, job: SandboxJob, image: str, runtime: str | None, labels: dict[str, str]
+    client: APIClient, language: Language, image: str, runtime: str | None, labels: dict[str, str], wait_seconds: int
 ) -> Any:
-    """The arguments of `APIClient.create_container`, but the name."""
-    program = PROGRAMS[job.language]
+    """The arguments of `APIClient.create_container`, but the name. They are the same for every job of a language."""
+    program = PROGRAMS[language]
     return {
         "image": image,
         # An image's own entry point must not run, nor its health check.
-        "entrypoint": launcher(job.language, program, "/tmp", job.timeout_seconds),  # noqa: S108 - in the container
+        "entrypoint": launcher(language, program, "/tmp", wait_seconds),  # noqa: S108 - in the container
         "command": [],
         "healthcheck": {"test": ["NONE"]},
         "user": USER,
@@ -32,6 +32,7 @@ def create_arguments(
         "hostname": "sandbox",
         "environment": ENVIRONMENT,
         "labels": labels,
+        # Open for one connection: when that ends, as it does with its worker, the container reads the end of it.
         "stdin_open": True,
         "network_disabled": True,
         # Else docker.py would hand over the proxies of ~/.docker/config.json, passwords and all.
@@ -48,8 +49,9 @@ def create_arguments(
             ulimits=[
                 Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
                 Ulimit(name="core", soft=0, hard=0),
-                # The second clock: should `timeout` ever be disabled, nothing computes longer than this.
-                Ulimit(name="cpu", soft=hard_stop(job.timeout_seconds), hard=hard_stop(job.timeout_seconds)),
+                # The second clock: should `timeout` ever be disabled, nothing computes longer than this. The launcher
+                # lowers it to the job's own hard stop.
+                Ulimit(name="cpu", soft=LONGEST_STOP, hard=LONGEST_STOP),
             ],
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true", f"seccomp={profile_text()}"],

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
+import docker
 import docker.errors
 
 from activities.sandbox.base import SandboxJob, SandboxOutcome
-from activities.sandbox.docker_config import create_arguments
 from activities.sandbox.docker_engine import Engine
 from activities.sandbox.docker_stream import Attached
 from activities.sandbox.program import transfer
@@ -34,30 +35,46 @@ class Removal(StrEnum):
 
 
 class Container:
-    """One container, from its making to its removal."""
+    """One container, from its making to its removal. It has one job at most."""
 
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
-        self._name = name
-        self._made = False
+        self._making: asyncio.Future[None] | None = None
         self._attached: Attached | None = None
+        self.names = [name]
+        """What it was called and is called now, the last: the engine may know it by any of them."""
 
-    async def create(self, job: SandboxJob, image: str, runtime: str | None, its_labels: dict[str, str]) -> None:
-        """Make it and attach to its streams; it does not run yet."""
-        self._made = True  # also if the engine answers too late: it may exist
-        await self._engine.call(
-            lambda client: client.create_container(
-                name=self._name, **create_arguments(client, job, image, runtime, its_labels)
-            )
-        )
-        self._attached = Attached(await self._engine.attach(self._name))
+    @property
+    def alive(self) -> bool:
+        """True while it waits for its code or runs it, as far as its stream tells."""
+        return self._attached is not None and not self._attached.over
+
+    def when_over(self, told: Callable[[], None]) -> None:
+        """Call `told` once it is no longer alive."""
+        assert self._attached is not None
+        self._attached.when_over(told)
+
+    async def start(self, arguments: Callable[[docker.APIClient], dict[str, Any]]) -> None:
+        """Make it, attach to its streams and start it: it then waits for its code.
+
+        What is half made cannot be removed: if the caller is cancelled meanwhile, the making goes on, and `remove`
+        waits for it.
+        """
+        self._making = asyncio.ensure_future(self._make(arguments))
+        await asyncio.shield(self._making)
+        await self._engine.call(lambda client: client.start(self._name))
+
+    async def take_name(self, name: str) -> None:
+        """Change its name, by which others know what it does."""
+        old = self._name
+        self.names.append(name)
+        await self._engine.call(lambda client: client.rename(old, name))
 
     async def run(self, job: SandboxJob) -> SandboxOutcome:
-        """Start it, hand over the code, and tell what became of it."""
+        """Hand over the code, and tell what became of it."""
         assert self._attached is not None
-        await self._engine.call(lambda client: client.start(self._name))
         started = time.monotonic()
-        sending = asyncio.ensure_future(self._attached.send(transfer(job.source)))
+        sending = asyncio.ensure_future(self._attached.send(transfer(job)))
         try:
             killed = not await self._attached.ends_within(job.timeout_seconds)
         finally:
@@ -85,10 +102,26 @@ class Container:
         )
 
     async def remove(self) -> Removal:
-        """Remove it, running or not."""
+        """Remove it, running or not.
+
+        Raises:
+            ToolUnavailable: the engine did not manage; the reaper will.
+        """
+        if self._making is None:
+            return Removal.NEVER_MADE
+        await asyncio.wait([self._making])
         if self._attached is not None:
             await self._attached.close()
-        return await remove(self._engine, self._name) if self._made else Removal.NEVER_MADE
+        removals = [await remove(self._engine, name) for name in reversed(self.names)]
+        return Removal.BY_US if Removal.BY_US in removals else Removal.BY_OTHERS
+
+    @property
+    def _name(self) -> str:
+        return self.names[-1]
+
+    async def _make(self, arguments: Callable[[docker.APIClient], dict[str, Any]]) -> None:
+        await self._engine.call(lambda client: client.create_container(name=self._name, **arguments(client)))
+        self._attached = Attached(await self._engine.attach(self._name))
 
     async def _kill(self) -> None:
         assert self._attached is not None

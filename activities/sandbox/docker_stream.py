@@ -7,6 +7,7 @@ The engine blocks every other call about a container whose attached stream nobod
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 
 from activities.sandbox.output import Captured
 from activities.sandbox.process import PAUSE_SECONDS
@@ -61,6 +62,15 @@ class Attached:
         self._hurry = False
         self.output = Demultiplexer()
         self._reading = asyncio.ensure_future(self._read())
+
+    @property
+    def over(self) -> bool:
+        """True once the stream has ended."""
+        return self._reading.done()
+
+    def when_over(self, told: Callable[[], None]) -> None:
+        """Call `told` once the stream has ended."""
+        self._reading.add_done_callback(lambda _: told())
 
     async def send(self, data: bytes) -> None:
         """Write to the container's stdin. A container that is gone already is no error: its exit code tells."""

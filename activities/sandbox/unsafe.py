@@ -45,11 +45,11 @@ class UnsafeSubprocess:
                 tempfile.TemporaryDirectory(prefix="conductor-", ignore_cleanup_errors=True)
             )
             spawn = Spawn(
-                argv=launcher(job.language, program, directory, job.timeout_seconds),
+                argv=launcher(job.language, program, directory),
                 environment=ENVIRONMENT | {"PATH": self._path, "HOME": directory, "TMPDIR": directory},
                 directory=directory,
             )
-            return await run_process(spawn, transfer(job.source), job.timeout_seconds, kill_group)
+            return await run_process(spawn, transfer(job), job.timeout_seconds, kill_group)
 
     async def reap(self) -> int:
         """Nothing: without isolation nobody knows what a dead worker's code has left."""

@@ -1,6 +1,7 @@
 """Connections to the target: limited in what they take in, emptied on return, and never left with a running query."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
@@ -33,6 +34,12 @@ LOST = (
     TimeoutError,
 )
 """The database is away or does not let us in: no fault of the statement."""
+
+
+_TERMINATE = """
+SELECT pg_catalog.pg_terminate_backend(pid, 3000) FROM pg_catalog.pg_stat_activity
+WHERE application_name = $1 AND usename = session_user
+"""
 
 
 class AnswerTooLarge(Exception):
@@ -73,16 +80,21 @@ class _Limited(asyncio.Protocol):
 class LimitedConnection(asyncpg.Connection):
     """asyncpg's connection behind a byte limit."""
 
-    __slots__ = ("_limited",)
+    __slots__ = ("_limited", "mark", "pooled")
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
         super().__init__(protocol, transport, *rest)
         self._limited = _Limited(protocol, transport)
         transport.set_protocol(self._limited)
+        self.mark = ""
+        """What the server knows the present work by: see `mark_of`."""
+        self.pooled = False
+        """True if a pooler stands between us and the server, and may give each transaction another backend."""
 
-    def allow(self) -> None:
-        """Start counting afresh."""
+    def begin(self, mark: str) -> None:
+        """New work: count its bytes afresh, under a name of its own."""
         self._limited.left = MAX_BYTES_OF_A_CALL
+        self.mark = mark
 
     def was_cut(self) -> bool:
         """True if the limit ended this connection."""
@@ -95,8 +107,25 @@ def _raw(connection: Any) -> LimitedConnection:
     return found
 
 
+def mark_of(connection: Connection) -> str:
+    """The application_name that every transaction of the present work sets, so that its backend can be found.
+
+    A process id will not do: behind a pooler the one that asyncpg knows is the pooler's invention, and the backend
+    belongs to somebody else as soon as the transaction has ended.
+    """
+    return _raw(connection).mark
+
+
+async def _look(connection: Connection) -> None:
+    """A new connection: is it the server's own, or a pooler's, which makes up process ids?"""
+    raw = _raw(connection)
+    raw.pooled = await connection.fetchval("SELECT pg_catalog.pg_backend_pid()") != connection.get_server_pid()
+
+
 async def _discard(connection: Connection) -> None:
-    await connection.execute("DISCARD ALL")
+    # In a pooler's transaction mode this would empty some backend that others use; the pooler looks after its own.
+    if not _raw(connection).pooled:
+        await connection.execute("DISCARD ALL")
 
 
 class Connections:
@@ -123,34 +152,39 @@ class Connections:
             ToolUnavailable: the database cannot be reached, or was lost on the way.
             AnswerTooLarge: the server sent more than a call may take in.
         """
-        held: list[int] = []
-        task = asyncio.ensure_future(self._work(work, held))
+        mark = f"conductor sql_query {secrets.token_hex(8)}"
+        task = asyncio.ensure_future(self._work(work, mark))
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
             task.cancel()
             if not await _settled(task, CANCEL_SECONDS):
-                ending = asyncio.ensure_future(self._terminate(held))
+                ending = asyncio.ensure_future(self._terminate(mark))
                 await _settled(ending, CANCEL_SECONDS)
             raise
         return task.result()
 
-    async def _work(self, work: Callable[[Connection], Awaitable[T]], held: list[int]) -> T:
+    async def _work(self, work: Callable[[Connection], Awaitable[T]], mark: str) -> T:
         raw: LimitedConnection | None = None
+        results: list[T] = []
         try:
             pool = await self._opened()
             async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
                 raw = _raw(connection)
-                raw.allow()
-                held.append(connection.get_server_pid())
-                return await work(connection)
-        except LOST as error:
+                raw.begin(mark)
+                results.append(await work(connection))
+        except (*LOST, asyncpg.PostgresError) as error:
+            if results:
+                return results[0]  # lost on the way back to the pool: what was done is done and known
+            if not isinstance(error, LOST):
+                raise
             if raw is not None and raw.was_cut():
                 raise AnswerTooLarge from None
             raise ToolUnavailable(
                 f"The database of sql_query cannot be used right now ({type(error).__name__}). The call is tried again; "
                 "see CONDUCTOR_SQL_URL if that goes on."
             ) from None
+        return results[0]
 
     async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
         async with self._opening:
@@ -161,19 +195,19 @@ class Connections:
                     max_size=self._size,
                     statement_cache_size=0,
                     connection_class=LimitedConnection,
+                    init=_look,
                     reset=_discard,
                     timeout=CONNECT_SECONDS,
                     max_inactive_connection_lifetime=60,
                 )
             return self._pool
 
-    async def _terminate(self, pids: list[int]) -> None:
+    async def _terminate(self, mark: str) -> None:
         """The last resort, over a connection of its own: end our backend and wait until it is gone."""
         with suppress(*LOST, asyncpg.PostgresError):
             connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, statement_cache_size=0)
             try:
-                for pid in pids:
-                    await connection.execute("SELECT pg_terminate_backend($1, 3000)", pid)
+                await connection.execute(_TERMINATE, mark)
             finally:
                 await connection.close()
 

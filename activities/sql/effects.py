@@ -28,6 +28,15 @@ class Change(Contract):
         """All of them together."""
         return self.inserted + self.updated + self.deleted
 
+    def beyond(self, approved: "Change") -> int:
+        """Rows of this change that the approved one did not have."""
+        pairs = (
+            (self.inserted, approved.inserted),
+            (self.updated, approved.updated),
+            (self.deleted, approved.deleted),
+        )
+        return sum(max(0, now - then) for now, then in pairs)
+
 
 class Effects(Contract):
     """What a statement changed. Stored with an approval, it is what a later run is held against."""
@@ -38,6 +47,9 @@ class Effects(Contract):
     def rows(self) -> int:
         """Rows changed in all tables."""
         return sum(change.rows for change in self.changes)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.changes)) or "no row changes"
 
     def since(self, before: "Effects") -> "Effects":
         """What was added after `before` was taken, in the same transaction.
@@ -59,10 +71,14 @@ class Effects(Contract):
         return Effects(changes=tuple(found))
 
     def exceeds(self, approved: "Effects", tolerance: int) -> bool:
-        """True if this touches more rows than were approved, in all or in a table that was not touched at all then."""
-        known = {change.table for change in approved.changes}
-        elsewhere = any(change.table not in known for change in self.changes)
-        return self.rows > approved.rows + tolerance or (elsewhere and tolerance == 0)
+        """True if more rows than the tolerance are touched beyond what was approved.
+
+        Counted by table and by what happens to a row: an upsert that now overwrites what it would have added, or a
+        cascade that now takes along other rows, is no smaller because something else became less.
+        """
+        known = {change.table: change for change in approved.changes}
+        beyond = sum(change.beyond(known.get(change.table, Change(table=change.table))) for change in self.changes)
+        return beyond > tolerance
 
 
 async def count(connection: Connection) -> Effects:

@@ -132,8 +132,9 @@ async def _run(connection: Connection, order: Order, limits: Limits) -> Rows:
         raise _Stop(
             failure(
                 "rows_changed",
-                f"The statement would now change {changed.rows} rows, but {order.approved.rows} were shown when it was "
-                "approved. It was rolled back. Ask again, so that the new effect can be approved.",
+                f"The statement would now change {changed.rows} rows ({changed}), but {order.approved.rows} "
+                f"({order.approved}) were shown when it was approved. It was rolled back. Ask again, so that the new "
+                "effect can be approved.",
             )
         )
     return rows

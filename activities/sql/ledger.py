@@ -7,7 +7,7 @@ belongs to the login; statements run under a role that cannot see it.
 
 from dataclasses import dataclass
 
-from activities.sql.connection import Connection
+from activities.sql.connection import Connection, mark_of
 from activities.sql.findings import LEDGER_SCHEMA
 from conductor_ai.contracts.tools import ToolResult
 
@@ -46,7 +46,7 @@ class Entry:
 
 async def exists(connection: Connection) -> bool:
     """True if the table is there."""
-    found = await connection.fetchval(f"SELECT to_regclass('{LEDGER_SCHEMA}.calls') IS NOT NULL")
+    found = await connection.fetchval(f"SELECT pg_catalog.to_regclass('{LEDGER_SCHEMA}.calls') IS NOT NULL")
     return bool(found)
 
 
@@ -59,7 +59,8 @@ async def create(connection: Connection) -> None:
     if await exists(connection):
         return
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute(f"SET LOCAL application_name TO '{mark_of(connection)}'; SET LOCAL lock_timeout TO '10s'")
+        await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", LOCK)
         await connection.execute(_CREATE)
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import asyncpg
 
-from activities.sql.connection import Connection
+from activities.sql.connection import Connection, mark_of
 
 LOCK_SECONDS = 5.0
 READ_COMMITTED: Literal["read_committed"] = "read_committed"
@@ -59,7 +59,8 @@ class Limits:
         self, connection: Connection, seconds: float | None = None, lock_seconds: float = LOCK_SECONDS
     ) -> None:
         """Apply the limits to the transaction that is open. Still as the login."""
-        await connection.execute(self.settings(seconds, lock_seconds))
+        name = f"SET LOCAL application_name TO '{mark_of(connection)}';"
+        await connection.execute(name + self.settings(seconds, lock_seconds))
 
     async def become_role(self, connection: Connection) -> None:
         """From here on the rights are those of the role.

@@ -118,7 +118,7 @@ def _consequence(verdict: Verdict, estimate: str, trial: Trial | None) -> Conseq
         evidence.append(Column(label="effect", value=f"not available: {trial.why}"))
         summary = f"Writes ({verdict.kind.value}) to {targets}; how many rows is not known."
         return Consequence(summary=summary, risk="high", evidence=tuple(evidence), data=data)
-    words = "; ".join(map(str, trial.effect.changes)) or "no row changes"
+    words = str(trial.effect)
     evidence.append(Column(label="effect", value=f"{words} (from a trial run that was rolled back)"))
     if trial.sample is not None:
         evidence.extend(trial.sample.evidence())

@@ -9,6 +9,7 @@ from activities.sql.classify import classify
 from activities.sql.connection import AnswerTooLarge, Connection, Connections
 from activities.sql.effects import Effects
 from activities.sql.execute import Order, Progress, execute, stored
+from activities.sql.findings import LEDGER_SCHEMA
 from activities.sql.failures import FAILURES, UNKNOWN, failed, failure, refusal
 from activities.sql.limits import READ_COMMITTED, Limits
 from activities.tools.base import NOT_EXECUTED, Call, NotExecuted
@@ -34,7 +35,7 @@ class SqlTarget:
         row_tolerance: rows by which a write may exceed what was approved.
 
     Raises:
-        ConfigurationError: a ledger without a role.
+        ConfigurationError: a ledger without a role, or in the search path.
     """
 
     def __init__(
@@ -52,6 +53,11 @@ class SqlTarget:
             raise ConfigurationError(
                 "sql_query keeps a ledger, but no role is set, so the model's statements could change it. Set "
                 "CONDUCTOR_SQL_ROLE to a role that the login is a member of, or CONDUCTOR_SQL_LEDGER=false."
+            )
+        if not search_path or any(name == LEDGER_SCHEMA or name.startswith("pg_") for name in search_path):
+            raise ConfigurationError(
+                "The search path of sql_query must name schemas of your own: none of pg_* (pg_catalog comes first in any "
+                f"case), nor {LEDGER_SCHEMA}. Correct CONDUCTOR_SQL_SEARCH_PATH."
             )
         self.limits = Limits(timeout_seconds, role, tuple(search_path))
         self.keeps_ledger = ledger

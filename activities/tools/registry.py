@@ -110,6 +110,15 @@ def _parse(tool: Tool[Any], value: JsonObject) -> Arguments:
     return tool.arguments.model_validate_json(json.dumps(value))
 
 
+def surplus(proposed: ProposedCall, most: int) -> Checked:
+    """A call beyond the first `most` of one reply: the model is told, nothing is run."""
+    return _refuse(
+        clean_json(proposed.arguments or {}),
+        "too_many_calls",
+        f"Only the first {most} calls of a reply are run; this one was not. Propose it again in a later reply.",
+    )
+
+
 def _refuse(written: JsonObject, code: str, message: str) -> Checked:
     try:
         sha256 = arguments_sha256("", written)

@@ -189,6 +189,8 @@ class CallFailed(Contract):
     change: Literal["failed"] = "failed"
     call_id: str
     message: str
+    decision: Decision | None = None
+    """The approval, if there was one: the call may have failed before its claim could write it."""
 
 
 Change = Annotated[CallDenied | CallExpired | CallBlocked | CallFailed, Field(discriminator="change")]

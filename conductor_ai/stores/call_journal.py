@@ -96,20 +96,34 @@ async def settle(writer: Writer, call_id: str, state: CallState, result: ToolRes
     return True
 
 
+def storable(decision: Decision) -> Decision:
+    """The decision without what Postgres refuses: a write of it that can never succeed would never end."""
+    comment = None if decision.comment is None else clean(decision.comment)
+    return decision.model_copy(
+        update={"decision_id": clean(decision.decision_id), "by": clean(decision.by), "comment": comment}
+    )
+
+
 async def apply_decision(writer: Writer, decision: Decision) -> bool:
     """Write a decision that the workflow accepted; approve makes the call ready, deny settles it. False: no news.
 
     A decision that came by signal is unverified, unless the API wrote down the intention before it sent the signal.
     """
     connection = writer.connection
-    intended = await connection.fetchrow(
-        "SELECT by, via FROM conductor.decisions WHERE call_id = $1 AND decision_id = $2 AND decision = $3 AND args_sha = $4 "
-        "AND verified",
+    decision = storable(decision)
+    stored = await connection.fetchrow(
+        "SELECT decision, args_sha, by, via, verified FROM conductor.decisions WHERE call_id = $1 AND decision_id = $2",
         decision.call_id,
         decision.decision_id,
+    )
+    same = stored is not None and (stored["decision"], stored["args_sha"]) == (
         decision.decision,
         decision.arguments_sha256,
     )
+    if stored is not None and not same:
+        # Somebody's intention has this id, and this is not it: nothing of theirs may be said to have decided.
+        decision = decision.model_copy(update={"decision_id": new_id("dec")})
+    intended = stored if stored is not None and same and stored["verified"] else None
     by = intended["by"] if intended else decision.by
     verified = intended is not None or decision.verified
     approval = await connection.fetchval(
@@ -134,7 +148,7 @@ async def apply_decision(writer: Writer, decision: Decision) -> bool:
         by or TEMPORAL_ACCESS,
         verified,
         intended["via"] if intended else decision.via,
-        clean_json(decision.comment),
+        decision.comment,
         decision.at,
     )
     writer.event(
@@ -156,6 +170,14 @@ async def apply_decision(writer: Writer, decision: Decision) -> bool:
             writer, decision.call_id, CallState.DENIED, denied_result(decision), "state IN ('ready', 'waiting')"
         )
     return True
+
+
+async def _seen(writer: Writer, call_id: str) -> Json:
+    """What the person who approved was shown."""
+    seen: Json = await writer.connection.fetchval(
+        "SELECT consequence -> 'data' FROM conductor.approvals WHERE call_id = $1 AND status = 'approved'", call_id
+    )
+    return seen
 
 
 class CallJournal:
@@ -268,11 +290,15 @@ class CallJournal:
         *,
         decision: Decision | None,
         must_be_approved: bool,
+        repeated: bool = False,
     ) -> Claimed | NotClaimed:
         """Take the call before its effect.
 
         A call that is `executing` under an older attempt or run is taken over only if it is replayable. A call that
         must be approved is taken only if the approval of exactly these arguments is stored.
+
+        `repeated`: this very execution has asked before, did not hear whether that was committed, and has run nothing
+        yet: what it then holds already is its own.
 
         Raises:
             Fenced: this run may not write any more, or a cancel was accepted.
@@ -288,6 +314,8 @@ class CallJournal:
             )
             if before is None:
                 raise NotFound("The session has no such call.")
+            if repeated and (before["state"], before["run_id"], before["attempt"]) == ("executing", run_id, attempt):
+                return Claimed(stored_call(before), repeated=False, seen=await _seen(writer, call_id))
             taken = await writer.connection.fetchrow(
                 "UPDATE conductor.tool_calls t SET state = 'executing', run_id = $3, attempt = $4, "
                 "started_at = coalesce(started_at, clock_timestamp()) "
@@ -303,15 +331,12 @@ class CallJournal:
             )
             if taken is None:
                 return NotClaimed(stored_call(before), executing=before["state"] == "executing")
-            await writer.update("retry = NULL")
+            await writer.no_retry(call_id)
             writer.event(
                 "tool.started",
                 {"call_id": call_id, "tool": taken["tool"], "call_no": taken["call_no"], "attempt": attempt},
             )
-            seen = await writer.connection.fetchval(
-                "SELECT consequence -> 'data' FROM conductor.approvals WHERE call_id = $1 AND status = 'approved'",
-                call_id,
-            )
+            seen = await _seen(writer, call_id) if must_be_approved else None
             return Claimed(stored_call(taken), repeated=before["state"] == "executing", seen=seen)
 
         return await self._journal.write(fence, run_id, change)
@@ -386,15 +411,15 @@ class CallJournal:
         """Write changes that no model or tool activity writes, unless a later one is there already."""
 
         async def change(writer: Writer) -> RecordOutcome:
-            if (
-                await writer.connection.fetchval(
-                    "SELECT clock FROM conductor.sessions WHERE id = $1", writer.session_id
-                )
-                >= clock
-            ):
+            applied = await writer.connection.fetchval(
+                "UPDATE conductor.sessions SET clock = $2 WHERE id = $1 AND clock < $2 RETURNING true",
+                writer.session_id,
+                clock,
+            )
+            if not applied:
                 return RecordOutcome(applied=False)
-            await writer.update("clock = $2, retry = NULL", clock)
             for item in changes:
+                await writer.no_retry(item.decision.call_id if isinstance(item, CallDenied) else item.call_id)
                 await _apply(writer, item)
             return RecordOutcome(applied=True)
 
@@ -419,8 +444,10 @@ async def _apply(writer: Writer, item: Change) -> None:
         case CallBlocked(call_id=call_id, rule=rule):
             refusal = _refusal("policy_denied", f"The policy does not allow this call ({rule}); it was not run.")
             await settle(writer, call_id, CallState.INVALID, refusal, "state = 'ready'")
-        case CallFailed(call_id=call_id, message=message):
+        case CallFailed(call_id=call_id, message=message, decision=decision):
             text = f"The tool is not available right now: {message} Go on without it."
+            if decision is not None:
+                await apply_decision(writer, decision)
             await writer.connection.execute(
                 "UPDATE conductor.approvals SET status = 'cancelled', closed_at = clock_timestamp() WHERE call_id = $1 "
                 "AND status = 'pending'",

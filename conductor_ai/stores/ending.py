@@ -7,6 +7,7 @@ from conductor_ai.contracts.models import Stop
 from conductor_ai.contracts.session import FinishInput, FinishOutcome
 from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import ToolError, ToolResult
+from conductor_ai.errors import Fenced
 from conductor_ai.stores.call_journal import outcome_unknown, settle
 from conductor_ai.stores.transcript import StoredCall, stored_call
 from conductor_ai.stores.writing import Journal, Writer
@@ -137,9 +138,13 @@ class Ending:
         async def change(writer: Writer) -> tuple[FinishOutcome, bool]:
             return await end(writer, wanted), writer.row["cancel_requested_at"] is not None
 
-        if (stored := await self._ended(request.fence.session_id)) is not None:
-            return stored
-        return await self._journal.write(request.fence, run_id, change)
+        try:
+            return await self._journal.write(request.fence, run_id, change)
+        except Fenced:
+            # Asked afterwards: of two attempts at once, one waits for the other's lock and finds the end written.
+            if (stored := await self._ended(request.fence.session_id)) is not None:
+                return stored
+            raise
 
     async def _ended(self, session_id: str) -> tuple[FinishOutcome, bool] | None:
         async with self._journal.database.connection() as connection:

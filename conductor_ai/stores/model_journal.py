@@ -81,7 +81,11 @@ class ModelJournal:
 
     async def paid(self, session_id: str, run_id: str, attempt: Attempt) -> None:
         """Store what an attempt cost. Never fenced."""
-        await self._journal.write_unfenced(session_id, lambda writer: _paid(writer, run_id, attempt))
+
+        async def change(writer: Writer) -> None:
+            await _paid(writer, run_id, attempt)
+
+        await self._journal.write_unfenced(session_id, change)
 
     async def retrying(self, fence: Fence, run_id: str, attempt: Attempt, next_at: datetime, reason: str) -> None:
         """Show that an attempt failed and when the next one comes, and store what the failed one cost.
@@ -91,7 +95,9 @@ class ModelJournal:
         """
 
         async def change(writer: Writer) -> None:
-            await _paid(writer, run_id, attempt)
+            news = await _paid(writer, run_id, attempt)
+            if not news or writer.row["last_call_no"] >= attempt.call_no:
+                return  # written before; or a late attempt, whose successor has the answer already
             body = {
                 "what": "model",
                 "call_no": attempt.call_no,
@@ -244,7 +250,8 @@ class ModelJournal:
         return Answer(reply, tuple(stored_call(call) for call in calls), row["cost"], reply.usage)
 
 
-async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> None:
+async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> bool:
+    """Store what an attempt used. False: it was stored before, and nothing is changed."""
     usage = attempt.usage
     inserted = await writer.connection.fetchval(
         "INSERT INTO conductor.model_attempts (session_id, call_no, run_id, attempt, step, model, outcome, input_tokens, "
@@ -264,7 +271,7 @@ async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> None:
         attempt.cost_usd,
     )
     if not inserted:
-        return
+        return False
     await writer.update(
         "input_tokens = input_tokens + $2, output_tokens = output_tokens + $3, cache_read_tokens = cache_read_tokens + $4, "
         "cache_write_tokens = cache_write_tokens + $5, cost_usd = cost_usd + $6",
@@ -285,3 +292,4 @@ async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> None:
         },
         dedupe=f"attempt:{attempt.call_no}:{run_id}:{attempt.attempt}",
     )
+    return True

@@ -63,18 +63,26 @@ async def _prepare(connection: Any) -> None:
 
 
 class Database:
-    """A pool that is opened when first used and survives the server's absence."""
+    """A pool that is opened when first used and survives the server's absence.
 
-    def __init__(self, url: str, *, size: int = 10) -> None:
+    Args:
+        url: connection string.
+        size: most connections at the same time.
+        pooler: whether a pooler (PgBouncer, Supavisor) stands between, which may give each transaction another backend;
+            None: found out at the first connection.
+    """
+
+    def __init__(self, url: str, *, size: int = 10, pooler: bool | None = None) -> None:
         self._url = url
         self._size = size
+        self._pooler = pooler
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
 
     async def _open(self) -> Pool:
-        async with self._opening:
+        async with asyncio.timeout(CONNECT_SECONDS), self._opening:  # nobody waits for others' vain attempts
             if self._pool is None:
-                pooled = urlsplit(self._url).port == POOLER_PORT
+                pooled = await self._pooled()
                 self._pool = await asyncpg.create_pool(
                     self._url,
                     min_size=0,
@@ -86,6 +94,25 @@ class Database:
                     max_inactive_connection_lifetime=300,
                 )
             return self._pool
+
+    async def _pooled(self) -> bool:
+        """Whether prepared statements may be gone after a transaction.
+
+        A pooler makes up the process id that a client is told at the start (it serves to cancel), so a backend that
+        gives another one is behind a pooler, whatever the port.
+        """
+        if self._pooler is not None:
+            return self._pooler
+        if urlsplit(self._url).port == POOLER_PORT:
+            return True
+        probe = await asyncpg.connect(
+            self._url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, statement_cache_size=0
+        )
+        try:
+            backend: int = await probe.fetchval("SELECT pg_backend_pid()")
+            return backend != probe.get_server_pid()
+        finally:
+            probe.terminate()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

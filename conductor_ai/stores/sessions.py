@@ -10,7 +10,7 @@ from conductor_ai.contracts.decisions import Decision
 from conductor_ai.contracts.session import SessionInput
 from conductor_ai.contracts.status import Status
 from conductor_ai.errors import Code, Conflict, InvalidRequest, NotFound
-from conductor_ai.stores.call_journal import apply_decision
+from conductor_ai.stores.call_journal import apply_decision, storable
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import clean, clean_json
@@ -218,6 +218,7 @@ class Sessions:
             NotFound: this org has no such call.
             Conflict: the same decision id stands for something else.
         """
+        decision = storable(decision)
         async with self._database.transaction() as connection:
             stored = await connection.fetchrow(
                 "INSERT INTO conductor.decisions (call_id, decision_id, args_sha, decision, by, verified, via, comment) "
@@ -230,7 +231,7 @@ class Sessions:
                 decision.decision,
                 decision.by,
                 decision.via,
-                None if decision.comment is None else clean(decision.comment),
+                decision.comment,
                 org_id,
             )
         if stored is None:

@@ -90,6 +90,11 @@ class Writer:
             f"UPDATE conductor.sessions SET {assignments} WHERE id = $1", self.session_id, *values
         )
 
+    async def no_retry(self, call_id: str) -> None:
+        """Say that this call waits for no further attempt. Another one that does stays as it is."""
+        if (self.row["retry"] or {}).get("call_id") == call_id:
+            await self.update("retry = NULL")
+
     async def flush(self) -> Committed | None:
         """Write events and version. None if nothing changed."""
         if not self._events:

@@ -80,7 +80,12 @@ def sql_target(settings: Settings) -> SqlTarget | None:
     if settings.sql_url is None:
         return None
     return SqlTarget(
-        settings.sql_url.get_secret_value(), settings.sql_role, settings.sql_ledger, settings.sql_timeout_seconds
+        settings.sql_url.get_secret_value(),
+        settings.sql_role,
+        settings.sql_ledger,
+        settings.sql_timeout_seconds,
+        search_path=settings.sql_search_path,
+        row_tolerance=settings.sql_row_tolerance,
     )
 
 

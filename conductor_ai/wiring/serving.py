@@ -15,7 +15,7 @@ async def run_api(settings: Settings) -> None:
     from api.deps import make_deps
 
     configure_logging(settings)
-    database = Database(settings.store_url, size=settings.database_pool_size)
+    database = Database(settings.store_url, size=settings.database_pool_size, pooler=settings.store_behind_pooler)
     hot = Hot(settings.redis_url.get_secret_value() if settings.redis_url else None)
     engine = Engine(await connect(settings, lazy=True), settings.task_queue)
     deps = make_deps(settings, database, engine, hot)

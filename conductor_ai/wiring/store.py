@@ -22,7 +22,7 @@ async def migrate_url(url: str) -> list[str]:
 
 async def make_key(settings: Settings, *, org: str, name: str, role: Role) -> str:
     """Make an API key. Returns its secret, which is not stored."""
-    database = Database(settings.store_url, size=1)
+    database = Database(settings.store_url, size=1, pooler=settings.store_behind_pooler)
     try:
         _, secret = await Keys(database).create(org, name, role)
         return secret

@@ -74,7 +74,7 @@ async def worker_parts(
 ) -> AsyncIterator[WorkerParts]:
     """Everything but the Temporal workers themselves; closed in the right order afterwards."""
     async with AsyncExitStack() as stack:
-        database = Database(settings.store_url, size=settings.database_pool_size)
+        database = Database(settings.store_url, size=settings.database_pool_size, pooler=settings.store_behind_pooler)
         stack.push_async_callback(database.close)
         hot = Hot(settings.redis_url.get_secret_value() if settings.redis_url else None)
         stack.push_async_callback(hot.close)

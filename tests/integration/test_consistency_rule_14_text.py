@@ -68,7 +68,7 @@ async def test_what_activities_write(database: Database) -> None:
     reply = ModelReply(stop=Stop.TOOL_CALLS, text=BAD, native=({"thinking": BAD},))
     await place.answered(session_id, "run", 1, stored, other, reply=reply)
     shown = Consequence(summary=BAD, evidence=(Column(label=BAD, value=BAD),), data={BAD: BAD})
-    await place.calls.ask(fence(session_id), "run", stored, shown, datetime.now(UTC) + timedelta(hours=1), BAD)
+    await place.calls.ask(fence(session_id), "run", stored, shown, datetime.now(UTC) + timedelta(hours=1), "a rule")
     await place.calls.claim(fence(session_id), "run", 1, other.call_id, decision=None, must_be_approved=False)
     await place.calls.released(fence(session_id), "run", 1, other.call_id, next_at=None, reason=BAD)
     await place.calls.claim(fence(session_id), "run", 2, other.call_id, decision=None, must_be_approved=False)

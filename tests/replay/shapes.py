@@ -1,0 +1,102 @@
+"""The shapes of sessions whose histories are kept: each makes one on a real server and returns its histories."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+from temporalio.client import Client, WorkflowHistory
+
+from conductor_ai.contracts.models import ModelReply
+from conductor_ai.errors import Code, ModelFailure
+from conductor_ai.testing import ScriptedProvider
+from tests.gates import Held
+from tests.rig import ORG, Rig, answer, calls, rig
+from tests.tools import FakeTool
+
+FETCH = calls(("web_fetch", {"text": "x"}))
+QUERY = calls(("sql_query", {"text": "select 1"}))
+
+Made = dict[str, WorkflowHistory]
+Make = Callable[[Client, str], Awaitable[Made]]
+
+
+async def history(r: Rig, session_id: str, run_id: str | None = None) -> WorkflowHistory:
+    """One run's history."""
+    return await r.client.get_workflow_handle(session_id, run_id=run_id).fetch_history()
+
+
+def _rig(client: Client, store_url: str, provider: ScriptedProvider):  # type: ignore[no-untyped-def]
+    tools = [FakeTool("web_fetch"), FakeTool("sql_query")]
+    return rig(client, store_url, f"queue_{uuid4().hex}", provider=provider, tools=tools)
+
+
+def scripted(*steps: ModelReply | Exception) -> ScriptedProvider:
+    """A model."""
+    return ScriptedProvider(steps)
+
+
+async def finished(client: Client, store_url: str) -> Made:
+    """Parallel calls, one approved by update, one denied by signal, then the answer."""
+    both = calls(("web_fetch", {"text": "x"}), ("sql_query", {"text": "a"}), ("sql_query", {"text": "b"}))
+    async with _rig(client, store_url, scripted(both, FETCH, answer())) as r:
+        session_id = await r.start()
+        first, second = await r.pending(session_id, 2)
+        await r.decide(first, "approve")
+        await r.signal(second, "deny")
+        await r.ended(session_id)
+        return {"finished": await history(r, session_id)}
+
+
+async def waiting(client: Client, store_url: str) -> Made:
+    """A session that still waits for a person."""
+    async with _rig(client, store_url, scripted(FETCH, QUERY)) as r:
+        session_id = await r.start(deadline_seconds=3600)
+        await r.pending(session_id)
+        return {"waiting": await history(r, session_id)}
+
+
+async def cancelled(client: Client, store_url: str) -> Made:
+    """Cancelled while a call waits beside one that has run."""
+    both = calls(("web_fetch", {"text": "x"}), ("sql_query", {"text": "a"}))
+    async with _rig(client, store_url, scripted(both)) as r:
+        session_id = await r.start()
+        await r.pending(session_id)
+        await r.sessions.request_cancel(ORG, session_id, None)
+        await r.engine.cancel(session_id)
+        await r.ended(session_id)
+        return {"cancelled": await history(r, session_id)}
+
+
+async def failed(client: Client, store_url: str) -> Made:
+    """A model call that is repeated once and then refused."""
+    busy = ModelFailure("Busy.", code=Code.MODEL_UNAVAILABLE, retryable=True, retry_after=0.01, kind="overloaded")
+    never = ModelFailure("Bad key.", code=Code.MODEL_AUTHENTICATION, retryable=False, kind="authentication")
+    async with _rig(client, store_url, scripted(busy, FETCH, never)) as r:
+        session_id = await r.start()
+        await r.ended(session_id)
+        return {"failed": await history(r, session_id)}
+
+
+async def expired(client: Client, store_url: str) -> Made:
+    """An approval that nobody decided, and a deadline that ended the wait for the next one."""
+    async with _rig(client, store_url, scripted(QUERY, QUERY)) as r:
+        session_id = await r.start(approval_ttl_seconds=1, deadline_seconds=1.8)
+        await r.ended(session_id)
+        return {"expired": await history(r, session_id)}
+
+
+async def continued(client: Client, store_url: str) -> Made:
+    """Two runs of one session: the first ends with continue-as-new, the second with the answer."""
+    provider = Held([FETCH, QUERY, FETCH, answer()], at=3)
+    async with _rig(client, store_url, provider) as r:
+        session_id = await r.start(continue_as_new_steps=2)
+        first = await r.engine.current_run(session_id)
+        [approval] = await r.pending(session_id)
+        await r.decide(approval, "approve")
+        await asyncio.wait_for(provider.asked.wait(), 20)
+        provider.go_on.set()
+        await r.ended(session_id)
+        return {"continued-1": await history(r, session_id, first), "continued-2": await history(r, session_id)}
+
+
+SHAPES: tuple[Make, ...] = (finished, waiting, cancelled, failed, expired, continued)
