@@ -8,7 +8,7 @@ from temporalio import activity
 from activities.boundary import sealed
 from activities.tool import ToolActivities
 from conductor_ai import ports
-from conductor_ai.contracts.session import FinishInput, FinishOutcome, RecordInput, RecordOutcome
+from conductor_ai.contracts.session import CallFailed, FinishInput, FinishOutcome, RecordInput, RecordOutcome
 from conductor_ai.contracts.status import Status
 from conductor_ai.errors import ConductorError
 from conductor_ai.stores.call_journal import CallJournal
@@ -33,7 +33,11 @@ class SnapshotActivities:
     @sealed
     async def record(self, request: RecordInput) -> RecordOutcome:
         """See `ports.record`."""
-        return await self._calls.record(request.fence, _run_id(), request.clock, request.changes)
+        outcome = await self._calls.record(request.fence, _run_id(), request.clock, request.changes)
+        if any(isinstance(change, CallFailed) for change in request.changes):
+            # Attempts that timed out may have had their effect; the ledger knows, and the model should be told.
+            await self._look_up_unknown(request.fence.session_id)
+        return outcome
 
     @activity.defn(name=ports.FINISH)
     @sealed
@@ -44,6 +48,10 @@ class SnapshotActivities:
         if outcome.status is Status.CANCELLED and not request.cancel_seen:
             # The workflow can close CANCELED only if Temporal was asked too; whoever set the flag may have died before.
             await self._engine.cancel(session_id)
+        await self._look_up_unknown(session_id)
+        return outcome
+
+    async def _look_up_unknown(self, session_id: str) -> None:
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
                 await self._tools.find_out_unknown(session_id)
@@ -51,7 +59,6 @@ class SnapshotActivities:
             log.info(
                 "calls of %s with unknown outcome are left to the reconciler: %s", session_id, type(error).__name__
             )
-        return outcome
 
 
 def _run_id() -> str:

@@ -8,7 +8,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from activities.tools.base import NOT_EXECUTED, Call, NotExecuted
-from conductor_ai.contracts.session import Fence, ToolInput, ToolOutcome
+from conductor_ai.contracts.session import CallFailed, Fence, RecordInput, ToolInput, ToolOutcome
 from conductor_ai.contracts.tools import ToolResult
 from conductor_ai.errors import ToolUnavailable
 from conductor_ai.stores.transcript import StoredCall
@@ -108,7 +108,7 @@ async def test_a_write_happens_once(temporal: Client, store_url: str, task_queue
         place = Place(r.parts.database)
         session_id, stored = await place.session(), call(facts=WRITES)
         await place.answered(session_id, "run", 1, stored)
-        with pytest.raises(ConnectionResetError):
+        with pytest.raises(ApplicationError):
             await as_activity(r.parts.tools.run_tool, run(session_id, stored), run_id="run", attempt=1)
         tool._found = account.ledger[stored.call_id]
         outcome = await as_activity(r.parts.tools.run_tool, run(session_id, stored), run_id="run", attempt=2)
@@ -161,3 +161,21 @@ async def test_infrastructure_that_is_away_gives_the_call_back(
     assert between.retry is not None
     assert (between.phase, between.retry.what, between.retry.attempt) == ("retrying", "tool", 2)
     assert (outcome.state, after.retry, len(tool.runs)) == ("succeeded", None, 2)
+
+
+async def test_the_ledger_is_asked_before_the_model_is_told(temporal: Client, store_url: str, task_queue: str) -> None:
+    """Attempts at a write that all timed out: what the ledger knows is stored in mid-session, not only after the end."""
+    tool = FakeTool("sql_query", facts=WRITES, found=FOUND)
+    async with rig(temporal, store_url, task_queue, tools=[tool], run=False) as r:
+        stored = call("sql_query", WRITES)
+        place, session_id = await begun(r, stored)
+        request = RecordInput(
+            fence=Fence(session_id=session_id, next_call_no=2),
+            clock=1,
+            changes=(CallFailed(call_id=stored.call_id, message="it did not answer"),),
+        )
+        await as_activity(r.parts.snapshot.record, request, run_id="run")
+        view = await place.snapshots.build("org_test", session_id)
+    assert view is not None
+    assert view.steps[0].actions[0].status == "succeeded"
+    assert view.steps[0].observation == "1 row"
