@@ -81,7 +81,9 @@ class ModelActivities:
         input_sha = text_sha256(asked.model_dump_json())
         session_id = request.fence.session_id
         before = time.monotonic()
-        left_behind = await persist(lambda: self._journal.reusable(session_id, input_sha))
+        left_behind = None
+        if conversation.set_back:
+            left_behind = await persist(lambda: self._journal.reusable(session_id, input_sha))
         if left_behind is not None:
             reply, calls = left_behind.reply, left_behind.calls
             attempt = self._attempt(request, "reused", Usage())

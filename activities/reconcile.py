@@ -7,12 +7,15 @@ from temporalio.client import WorkflowExecutionStatus
 
 from activities.tool import ToolActivities
 from conductor_ai.contracts.status import StopReason
-from conductor_ai.errors import Code, ConductorError
+from conductor_ai.errors import Code, ConductorError, Unavailable
 from conductor_ai.stores.ending import End, Ending
 from conductor_ai.stores.sessions import OpenSession, Sessions
 from conductor_ai.temporal import Engine
 
 log = logging.getLogger(__name__)
+
+IN_VAIN_MAX = 3
+"""Sessions in a row that could not be asked about: then Temporal is away, and each further one would wait in vain."""
 
 _OVER = {
     WorkflowExecutionStatus.COMPLETED: "completed",
@@ -43,13 +46,28 @@ class Reconciler:
                 await self.round()
             except ConductorError as error:
                 log.warning("this round of reconciling was cut short: %s", error.message)
+            except Exception:
+                log.exception("this round of reconciling met a fault")
             await asyncio.sleep(self._seconds)
 
     async def round(self) -> int:
-        """Look once. Returns the number of sessions that were mended."""
-        mended = 0
+        """Look once. Returns the number of sessions that were mended. A session that cannot be mended stops no other.
+
+        Raises:
+            Unavailable: Postgres or Temporal is away.
+        """
+        mended, in_vain = 0, 0
+        await self._sessions.forget_keys()
         for session in await self._sessions.open_sessions(older_than_seconds=self._seconds):
-            mended += await self._look(session)
+            try:
+                mended += await self._look(session)
+                in_vain = 0
+            except Unavailable:
+                in_vain += 1
+                if in_vain == IN_VAIN_MAX:
+                    raise
+            except Exception:
+                log.exception("session %s cannot be reconciled", session.session_id)
         for session_id in await self._sessions.with_unknown_calls():
             mended += await self._tools.find_out_unknown(session_id)
         return mended

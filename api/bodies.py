@@ -3,17 +3,20 @@
 FastAPI would parse a body before it asks who sent it, and Python's JSON reader takes NaN, infinities and repeated keys.
 """
 
+import asyncio
 import hashlib
 import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from starlette.requests import ClientDisconnect
 
 from api.problems import FieldError, Refused
 from api.requests import RequestModel
@@ -26,6 +29,15 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 """Names of fields that are repeated to the caller. Others, which may hold anything, are told by their parent."""
 
 _ABSENT = object()
+
+BODY_SECONDS = 30.0
+"""How long a body may take to arrive: whoever sends it a byte at a time does not hold a connection for ever."""
+MAX_PARTS = 5_000
+"""Objects, lists and their members in one body. The largest that has a meaning has some 3,000; a million of them, each
+wrong in its own way, would hold up everybody for seconds."""
+ERRORS_SHOWN = 50
+LONGEST_NUMBER = 100
+"""Digits. No field takes more than 16."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ def body_of(model: type[M], *, optional: bool = False) -> Callable[[Request], Aw
     """A dependency that reads the body as `model`. `optional`: no body at all is the same as `{}`."""
 
     async def read(request: Request) -> Received[M]:
-        raw = await request.body()
+        raw = await _whole(request)
         if not raw and optional:
             raw = b"{}"
         else:
@@ -51,6 +63,23 @@ def body_of(model: type[M], *, optional: bool = False) -> Callable[[Request], Aw
     return read
 
 
+async def _whole(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.body()
+    except TimeoutError as error:
+        raise Refused(
+            f"The body did not arrive within {BODY_SECONDS:.0f} seconds.",
+            code=Code.INVALID_REQUEST,
+            status=408,
+            headers={"Connection": "close"},
+        ) from error
+    except (
+        ClientDisconnect
+    ) as error:  # Nobody is there to read this; it only keeps a cut line from looking like a fault.
+        raise Refused("The body broke off.", code=Code.INVALID_REQUEST, status=400) from error
+
+
 def _require_json(content_type: str) -> None:
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -58,6 +87,12 @@ def _require_json(content_type: str) -> None:
 
 
 def _received(model: type[M], raw: bytes) -> Received[M]:
+    if _parts(raw) > MAX_PARTS:
+        raise Refused(
+            f"The body has more than {MAX_PARTS} objects, lists and members. Send less.",
+            code=Code.INVALID_REQUEST,
+            status=400,
+        )
     try:
         value = clean_json(_parse(raw))
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -76,14 +111,36 @@ def _received(model: type[M], raw: bytes) -> Received[M]:
         raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
 
 
+def _parts(raw: bytes) -> int:
+    """How many objects, lists and members JSON has, within one. Without reading it: that is what it protects."""
+    found = _marks(raw)
+    if found > MAX_PARTS:  # Most of it may be text.
+        found = _marks(b"".join(raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]))
+    return found
+
+
+def _marks(raw: bytes) -> int:
+    return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+
+
 def _parse(raw: bytes) -> Any:
     return json.loads(
-        raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_distinct
+        raw.decode("utf-8"),
+        parse_constant=_refuse_constant,
+        parse_float=_finite,
+        parse_int=_short,
+        object_pairs_hook=_distinct,
     )
 
 
 def _refuse_constant(_: str) -> Any:
     raise ValueError("not a JSON number")
+
+
+def _short(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:  # The time that it takes grows with the square of the length.
+        raise ValueError("too large a number")
+    return int(text)
 
 
 def _finite(text: str) -> float:
@@ -128,10 +185,8 @@ def _at(value: Any, pointer: str) -> Any:
 
 def invalid(details: Iterable[ErrorDetails | dict[str, Any]]) -> Refused:
     """The refusal of a body or of parameters that failed validation."""
-    errors = [FieldError(_pointer(item["loc"]), _sentence(item)) for item in details]
-    return Refused(
-        "The request is not valid; `errors` says where and why.", code=Code.INVALID_REQUEST, errors=errors[:50]
-    )
+    errors = [FieldError(_pointer(item["loc"]), _sentence(item)) for item in islice(details, ERRORS_SHOWN)]
+    return Refused("The request is not valid; `errors` says where and why.", code=Code.INVALID_REQUEST, errors=errors)
 
 
 def _pointer(loc: Iterable[int | str]) -> str:

@@ -3,12 +3,14 @@
 import base64
 import json
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 from api.problems import FieldError, Refused
 from conductor_ai.errors import Code
 
 _ID = re.compile(r"[a-z]+_[0-9a-f]{32}")
+_YEARS = range(2000, 9999)
+"""No row is older, and at either end of the calendar a time cannot be moved into another zone."""
 
 
 def encode(at: datetime, row_id: str) -> str:
@@ -27,8 +29,8 @@ def decode(cursor: str | None) -> tuple[datetime, str] | None:
     try:
         at, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         moment = datetime.fromisoformat(at)
-        ours = moment.tzinfo is not None and _ID.fullmatch(row_id) is not None
-    except (ValueError, TypeError, RecursionError) as error:
+        ours = moment.tzinfo is not None and moment.astimezone(UTC).year in _YEARS and _ID.fullmatch(row_id) is not None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _foreign() from error
     if not ours:
         raise _foreign()

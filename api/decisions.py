@@ -76,11 +76,18 @@ async def _decide(deps: Deps, caller: Caller, approval_id: str, body: DecisionBo
         via="api",
         comment=body.comment,
     )
-    async with within(UPDATE_SECONDS + 0.4, Code.ENGINE_UNAVAILABLE):
-        verdict = await deps.engine.decide(approval.session_id, request, seconds=UPDATE_SECONDS)
-    if verdict is None:
-        return await _leave(deps, caller, approval, request, body)
-    return await _heed(deps, caller, approval, verdict, body)
+    intention = _intention(caller, request)
+    await deps.sessions.intend(caller.org_id, intention)
+    try:
+        async with within(UPDATE_SECONDS + 0.4, Code.ENGINE_UNAVAILABLE):
+            verdict = await deps.engine.decide(approval.session_id, request, seconds=UPDATE_SECONDS)
+        if verdict is None:
+            return await _leave(deps, caller, approval, request, body)
+        return await _heed(deps, caller, approval, verdict, body)
+    except Refused:
+        # Only what is certain is taken back. After an Unavailable the decision may still arrive, and is this person's.
+        await deps.sessions.withdraw(intention)
+        raise
 
 
 async def _heed(
@@ -88,7 +95,7 @@ async def _heed(
 ) -> tuple[ApprovalView, int]:
     """Write down and answer what the workflow said."""
     if verdict.decision is not None:
-        await deps.sessions.decided(approval.session_id, verdict.decision)
+        await deps.sessions.decided(approval.session_id, verdict.decision, allow_unverified=deps.settings.allow_signals)
     if verdict.kind is VerdictKind.DIGEST_MISMATCH:
         raise _digest_refusal()
     if verdict.kind is VerdictKind.EXPIRED:
@@ -108,8 +115,7 @@ async def _leave(
     approval = await find(deps.snapshots, caller.org_id, approval.id)
     if approval.status is not ApprovalStatus.PENDING:
         return _closed(approval, body), 200
-    now = datetime.now(UTC)
-    if now >= approval.expires_at:
+    if datetime.now(UTC) >= approval.expires_at:
         raise _expired_refusal()
     if not deps.settings.allow_signals:
         raise Unavailable(
@@ -117,8 +123,17 @@ async def _leave(
             "(CONDUCTOR_ALLOW_SIGNALS). Nothing was decided; try again when a worker runs.",
             code=Code.ENGINE_UNAVAILABLE,
         )
+    async with within(SIGNAL_SECONDS, Code.ENGINE_UNAVAILABLE):
+        open_still = await deps.engine.signal_decision(approval.session_id, request)
+    if not open_still:
+        raise _closed_refusal()
+    return await find(deps.snapshots, caller.org_id, approval.id), 202
+
+
+def _intention(caller: Caller, request: DecisionRequest) -> Decision:
+    """What is written down before the decision travels through Temporal, where nobody can prove who sent it."""
     assert request.decision_id is not None
-    intention = Decision(
+    return Decision(
         call_id=request.call_id,
         decision_id=request.decision_id,
         decision=request.decision,
@@ -127,14 +142,8 @@ async def _leave(
         verified=True,
         via="api",
         comment=request.comment,
-        at=now,
+        at=datetime.now(UTC),
     )
-    await deps.sessions.intend(caller.org_id, intention)
-    async with within(SIGNAL_SECONDS, Code.ENGINE_UNAVAILABLE):
-        open_still = await deps.engine.signal_decision(approval.session_id, request)
-    if not open_still:
-        raise _closed_refusal()
-    return await find(deps.snapshots, caller.org_id, approval.id), 202
 
 
 def _closed(approval: ApprovalView, body: DecisionBody) -> ApprovalView:

@@ -13,12 +13,19 @@ from conductor_ai.names import new_id
 log = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,127}")
+MAX_QUERY_BYTES = 4096
+"""Of a query string. A cursor has some hundred; thousands of parameters that nobody knows take seconds to refuse."""
 _DEFAULT_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def request_id_of(scope: Scope) -> str:
     """The id of the request that this scope belongs to."""
     return str(scope["state"]["request_id"])
+
+
+def _check_query(query: bytes) -> None:
+    if len(query) > MAX_QUERY_BYTES:
+        raise Refused(f"The query string has more than {MAX_QUERY_BYTES} bytes.", code=Code.INVALID_REQUEST, status=414)
 
 
 class Envelope:
@@ -49,6 +56,7 @@ class Envelope:
             await send(message)
 
         try:
+            _check_query(scope["query_string"])
             self._check_length(headers)
             await self._app(scope, self._counted(receive), answer)
         except ConductorError as error:
@@ -63,6 +71,15 @@ class Envelope:
         length = headers.get("content-length")
         if length is None:
             return
+        if (
+            "transfer-encoding" in headers
+        ):  # A proxy before us may read another end of the body, and another next request.
+            raise Refused(
+                "The request says in two ways where its body ends. Send Content-Length or Transfer-Encoding.",
+                code=Code.INVALID_REQUEST,
+                status=400,
+                headers={"Connection": "close"},
+            )
         if not (length.isascii() and length.isdigit()):
             raise Refused("Content-Length is no number.", code=Code.INVALID_REQUEST, status=400)
         if len(length) > 18 or int(length) > self._max_body_bytes:

@@ -1,17 +1,24 @@
 """The only reader of the environment. Every setting is one field here; docs/reference/settings.md is made from it."""
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from conductor_ai.errors import ConfigurationError
-
-POOLER_PORT = 6543
-"""Supabase's transaction pooler: prepared statements do not survive there."""
 
 
 class Auth(StrEnum):
@@ -29,6 +36,42 @@ class Pooler(StrEnum):
     FALSE = "false"
 
 
+class _DocumentedNames(EnvSettingsSource):
+    """The environment, by the documented names alone.
+
+    Fields can be given by their own names in Python. As variables those names are other programs': a shell's HOST, a
+    platform's PORT, somebody's API_KEY must neither open the API nor be sent to it.
+    """
+
+    def _extract_field_info(
+        self, field: FieldInfo, field_name: str, *given: object, **named: object
+    ) -> list[tuple[str, str, bool]]:
+        found = super()._extract_field_info(field, field_name, *given, **named)  # type: ignore[arg-type]
+        return [item for item in found if item[0] == field.validation_alias]
+
+
+class _DocumentedNamesInFile(_DocumentedNames, DotEnvSettingsSource):
+    """`.env`, by the documented names alone."""
+
+
+_HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d{0,5})?")
+
+
+def _readable(url: str) -> bool:
+    """Whether the parts of a connection URL are found where they belong."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    _, login, hosts = parts.netloc.rpartition("@")
+    rest = parts.path + parts.query.partition("=")[0] + parts.fragment
+    return (
+        bool(parts.scheme)
+        and all(_HOST.fullmatch(host) for host in hosts.split(","))
+        and (bool(login) or "@" not in rest)
+    )
+
+
 class Settings(BaseSettings):
     """Where everything is and how much of it is allowed. Values come from the environment and from `.env`."""
 
@@ -39,7 +82,25 @@ class Settings(BaseSettings):
         populate_by_name=True,
         frozen=True,
         env_ignore_empty=True,
+        dotenv_filtering="only_existing",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by name
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by name
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then `.env`."""
+        assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        return (
+            init_settings,
+            _DocumentedNames(settings_cls),
+            _DocumentedNamesInFile(settings_cls, env_file=dotenv_settings.env_file),
+        )
 
     # Models
     anthropic_api_key: SecretStr | None = Field(None, alias="ANTHROPIC_API_KEY")
@@ -138,6 +199,8 @@ class Settings(BaseSettings):
     """Docker runtime, for example `runsc`."""
     sandbox_concurrency: int = Field(4, alias="CONDUCTOR_SANDBOX_CONCURRENCY", ge=1, le=256)
     """Sandboxes of one worker at the same time."""
+    sandbox_pool: int = Field(2, alias="CONDUCTOR_SANDBOX_POOL", ge=0, le=64)
+    """Docker containers of each language that a worker keeps ready, each for one call; 0 makes each when it is called for."""
     unsafe_subprocess: bool = Field(False, alias="CONDUCTOR_UNSAFE_SUBPROCESS")
     """Run code in a plain process without any isolation. Refused unless the API listens on loopback."""
 
@@ -161,16 +224,30 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".conductor"), alias="CONDUCTOR_DATA_DIR")
     """Where `conductor dev` keeps its data."""
     dev_page: str | None = Field(None, alias="CONDUCTOR_DEV_PAGE")
-    """Set by `conductor dev` alone: the one loopback address and port that web_fetch may also ask."""
+    """Set by `conductor dev` alone, and refused from anybody else: the one loopback address and port that web_fetch may
+    also ask."""
     log_level: str = Field("INFO", alias="CONDUCTOR_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe level that is logged."""
     log_json: bool = Field(False, alias="CONDUCTOR_LOG_JSON")
     """One JSON object a line instead of text for people."""
 
-    @field_validator("worker_queues", "tool_modules", "web_allow_hosts", "web_deny_hosts", "sql_search_path", mode="before")
+    @field_validator(
+        "worker_queues", "tool_modules", "web_allow_hosts", "web_deny_hosts", "sql_search_path", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("database_url", "supabase_db_url", "redis_url", "sql_url")
+    @classmethod
+    def _no_half_password(cls, value: SecretStr | None) -> SecretStr | None:
+        # Refused here: drivers name the part of a URL that they cannot read, and that is mostly half of the password.
+        if value is not None and not _readable(value.get_secret_value()):
+            raise ValueError(
+                "it cannot be read as a URL such as scheme://user:password@host:port/name. Write characters like / ? "
+                "# @ in a password percent-encoded"
+            )
+        return value
 
     @model_validator(mode="after")
     def _possible(self) -> "Settings":
@@ -183,6 +260,11 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 f"CONDUCTOR_AUTH=off with CONDUCTOR_HOST={self.host} would let anybody in. Set CONDUCTOR_AUTH=keys, or "
                 "listen on 127.0.0.1."
+            )
+        if self.dev_page is not None and not is_loopback(self.host):
+            raise ConfigurationError(
+                f"CONDUCTOR_DEV_PAGE lets web_fetch ask an address of this machine, and is refused with CONDUCTOR_HOST="
+                f"{self.host}. It belongs to `conductor dev` alone: unset it."
             )
         if self.unsafe_subprocess and not is_loopback(self.host):
             raise ConfigurationError(

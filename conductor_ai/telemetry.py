@@ -1,14 +1,22 @@
 """Logs: one place that declares how they look."""
 
+import json
 import logging
 import sys
+from urllib.parse import unquote, urlsplit
 
 import structlog
+from pydantic import SecretStr
 
 from conductor_ai.settings import Settings
+from conductor_ai.visible import visible
 
-QUIET = ("httpx", "httpcore", "httpx2", "docker", "urllib3", "uvicorn.access")
-"""Libraries that log every request, some with whole URLs."""
+QUIET = ("anthropic", "httpx", "httpcore", "httpcore2", "httpx2", "docker", "urllib3", "uvicorn.access")
+"""Libraries that log every request, some with whole URLs or the whole conversation."""
+
+SHORTEST_SECRET = 6
+"""Shorter ones are no secrets, and taking them out would make nonsense of ordinary words."""
+HIDDEN = "[secret]"
 
 
 class _NoTracebackOfCancels(logging.Filter):
@@ -18,6 +26,34 @@ class _NoTracebackOfCancels(logging.Filter):
         if "cancelled" in record.getMessage().lower() and record.exc_info:
             record.exc_info = None
         return True
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """Every secret of the settings, and each password inside of one, as it is written and as it is meant; longest first."""
+    found: set[str] = set()
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if not isinstance(value, SecretStr):
+            continue
+        text = value.get_secret_value()
+        password = urlsplit(text).password if "://" in text else None
+        found |= {text} if password is None else {text, password, unquote(password)}
+    found |= {json.dumps(text)[1:-1] for text in found}
+    return tuple(sorted((text for text in found if len(text) >= SHORTEST_SECRET), key=len, reverse=True))
+
+
+class _Discreet(structlog.stdlib.ProcessorFormatter):
+    """Takes the settings' secrets out of whatever is logged: a provider's answer may repeat the key that it refuses."""
+
+    secrets: tuple[str, ...] = ()
+    for_people = True
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        for secret in self.secrets:
+            text = text.replace(secret, HIDDEN)
+        # Text from outside must not steer the terminal that shows the log. JSON escapes it by itself.
+        return visible(text) if self.for_people else text
 
 
 def configure_logging(settings: Settings) -> None:
@@ -31,10 +67,11 @@ def configure_logging(settings: Settings) -> None:
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer() if settings.log_json else structlog.dev.ConsoleRenderer(colors=False)
     )
-    formatter = structlog.stdlib.ProcessorFormatter(
+    formatter = _Discreet(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
+    formatter.secrets, formatter.for_people = secrets_of(settings), not settings.log_json
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(_NoTracebackOfCancels())

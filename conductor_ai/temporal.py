@@ -30,6 +30,7 @@ from conductor_ai.contracts.session import SessionInput, SessionResult
 from conductor_ai.errors import Code, ConfigurationError, Unavailable
 from conductor_ai.settings import Settings
 from conductor_ai.text import first_line
+from conductor_ai.visible import unlinked
 
 RPC_SECONDS = timedelta(seconds=4)
 """Nobody waits over 5 s for an answer of the API."""
@@ -134,7 +135,7 @@ class Engine:
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 search_attributes=attributes,
-                static_summary=first_line(session.title) or "an agent session",
+                static_summary=unlinked(first_line(session.title)) or "an agent session",
                 priority=Priority(fairness_key=session.org_id[:64]),
                 rpc_timeout=RPC_SECONDS,
             )

@@ -1,5 +1,6 @@
 """Text from outside as a person should see it: nothing hidden, nothing that moves other text."""
 
+import re
 import unicodedata
 
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -30,6 +31,11 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(f"⟨U+{ord(char):04X}⟩" if is_hidden(char) else char for char in text)
+
+
+def unlinked(text: str) -> str:
+    """One line of text from outside for a page that reads Markdown: visible, and without links, images and tags."""
+    return re.sub(r"([\\\[<])", r"\\\1", visible(text))
 
 
 def is_hidden(char: str) -> bool:

@@ -8,6 +8,7 @@ pytest_plugins = [
     # First what the others import: pytest rewrites the assertions of a module only before it is imported.
     "tests.fixtures_servers",
     "tests.fixtures_api",
+    "tests.fixtures_pooler",
     "tests.fixtures_sql",
     "tests.fixtures_docker",
     "tests.fixtures_dev",

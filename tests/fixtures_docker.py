@@ -10,10 +10,11 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import docker
 import pytest
 
 from activities.sandbox.base import Language, Sandbox, SandboxJob
@@ -128,6 +129,23 @@ async def docker_sandbox(docker_settings: Settings) -> AsyncIterator[DockerSandb
 
 
 @pytest.fixture(scope="session")
+def docker_engine(docker_sandbox: DockerSandbox, docker_settings: Settings) -> Iterator[docker.APIClient]:
+    """The engine, asked directly."""
+    client = docker.APIClient(base_url=docker_settings.docker_host, version="auto", timeout=10)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+async def ready_sandbox(docker_sandbox: DockerSandbox, docker_settings: Settings) -> AsyncIterator[DockerSandbox]:
+    """A Docker sandbox that keeps two containers of each language ready."""
+    sandbox = DockerSandbox(images(docker_settings), base_url=docker_settings.docker_host)
+    sandbox.keep_ready(2)
+    yield sandbox
+    await sandbox.close()
+
+
+@pytest.fixture(scope="session")
 async def make_docker(docker_sandbox: DockerSandbox, docker_settings: Settings) -> AsyncIterator[MakeDocker]:
     """Makes further Docker sandboxes on the same engine: other workers, as it were."""
     made: list[DockerSandbox] = []
@@ -172,8 +190,17 @@ EVERY_SANDBOX = [
 ]
 """For tests of what every runner promises."""
 
+EVERY_WAY = [pytest.param("ready", marks=pytest.mark.needs_docker), *EVERY_SANDBOX]
+"""The same, and Docker with containers that were made ahead."""
+
 EVERY_REAL_SANDBOX = EVERY_SANDBOX[:2]
 """For tests of isolation, which the plain process does not have and must not be tried on."""
+
+
+async def until_full(sandbox: Sandbox) -> None:
+    """Wait until a sandbox has ready what it is to keep ready, if anything."""
+    if isinstance(sandbox, DockerSandbox) and (pool := sandbox._pool) is not None:
+        await wait_until(lambda: pool.full, "the containers are ready", 20)
 
 
 @pytest.fixture
@@ -181,3 +208,9 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     """The sandbox that an indirect parameter names; only that one is set up."""
     chosen: Sandbox = request.getfixturevalue(f"{request.param}_sandbox")
     return chosen
+
+
+@pytest.fixture
+async def filled(sandbox: Sandbox) -> None:
+    """What the sandbox keeps ready is there when the test begins."""
+    await until_full(sandbox)

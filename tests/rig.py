@@ -12,7 +12,7 @@ from activities.providers.base import Factory, Provider
 from activities.tools.base import Tool
 from activities.tools.registry import Registry
 from conductor_ai import wiring
-from conductor_ai.contracts.decisions import DecisionRequest, Verdict
+from conductor_ai.contracts.decisions import Decision, DecisionRequest, Verdict, VerdictKind
 from conductor_ai.contracts.models import ModelReply, ProposedCall, Stop, Usage
 from conductor_ai.contracts.session import SessionInput
 from conductor_ai.contracts.views import ApprovalView, SessionView
@@ -126,7 +126,22 @@ class Rig:
                 **more,
             }
         )
+        intention = Decision(
+            call_id=request.call_id,
+            decision_id=request.decision_id or "",
+            decision=request.decision,
+            arguments_sha256=request.arguments_sha256,
+            by=request.by or "",
+            verified=True,
+            via="api",
+            comment=request.comment,
+            at=datetime.now(UTC),
+        )
+        if (request.call_id, request.arguments_sha256) == (approval.call_id, approval.arguments_sha256):
+            await self.sessions.intend(ORG, intention)
         verdict = await self.engine.decide(approval.session_id, request, seconds=10)
+        if verdict is not None and verdict.kind is not VerdictKind.ACCEPTED:
+            await self.sessions.withdraw(intention)
         assert verdict is not None
         return verdict
 

@@ -126,7 +126,7 @@ def _decision(request: DecisionRequest, now: datetime) -> Decision:
         decision=request.decision,
         arguments_sha256=request.arguments_sha256,
         by=clean(request.by) if by_update and request.by is not None else TEMPORAL_ACCESS,
-        verified=by_update,
+        verified=False,  # only the store can know: see `apply_decision`
         via="api" if by_update else "signal",
         comment=None if request.comment is None else clean(request.comment),
         at=now,

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 from temporalio.workflow import ActivityCancellationType
 
 from conductor_ai import approvals, names, ports
@@ -133,16 +133,20 @@ class Session:
         over = End(
             StopReason.DEADLINE, Code.DEADLINE, "The session's deadline has passed. What it had done so far is kept."
         )
+        left = (deadline - workflow.now()).total_seconds()
+        if left <= 0:
+            return over
+        limit = asyncio.timeout(left)
         try:
-            async with asyncio.timeout((deadline - workflow.now()).total_seconds()):
+            async with limit:
                 return await self._loop()
         except (TimeoutError, DeadlineError):
             if workflow.cancellation_reason() is not None:
                 return End(StopReason.CANCELLED)
             return over
-        except FailureError as error:
+        except FailureError:
             # The deadline cancels what is running; an activity reports that as a failure of its own.
-            if is_cancelled_exception(error) and workflow.cancellation_reason() is None and workflow.now() >= deadline:
+            if limit.expired() and workflow.cancellation_reason() is None:
                 return over
             raise
 

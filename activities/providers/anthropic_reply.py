@@ -1,10 +1,10 @@
 """From the events of a Messages API stream to our reply. Pure: no I/O, no SDK; takes events as JSON objects."""
 
-import json
 import math
 from typing import Any
 
 from activities.providers.anthropic_request import NATIVE
+from activities.providers.arguments import parsed, too_deep
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import ModelReply, ProposedCall, Stop, Usage
 
@@ -138,12 +138,8 @@ def _stop(reason: str, calls: tuple[ProposedCall, ...]) -> Stop:
 def _parse(block: dict[str, Any], text: str | None) -> JsonObject | None:
     if text is None or not text.strip():
         given = block.get("input")
-        return given if isinstance(given, dict) else {}
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        return given if isinstance(given, dict) and not too_deep(given) else {}
+    return parsed(text)
 
 
 def _call(block: dict[str, Any], text: str | None) -> ProposedCall:

@@ -1,11 +1,11 @@
 """From the chunks of a streamed chat completion to our reply. Pure: takes chunks as JSON objects."""
 
-import json
 import math
 from decimal import Decimal
 from math import isfinite
 from typing import Any
 
+from activities.providers.arguments import parsed
 from activities.providers.openai_request import NATIVE
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import ModelReply, ProposedCall, Stop, Usage
@@ -113,12 +113,7 @@ class Collector:
 
 def _call(index: int, call: dict[str, str]) -> ProposedCall:
     raw = call["arguments"]
-    try:
-        arguments = json.loads(raw) if raw.strip() else {}
-    except ValueError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        arguments = None
+    arguments = parsed(raw) if raw.strip() else {}
     return ProposedCall(
         provider_id=call["id"] or f"call_{index}",
         tool=call["name"],

@@ -8,7 +8,6 @@ from typing import Any
 
 import docker
 import docker.errors
-import docker.utils
 
 from activities.sandbox.base import (
     MEMORY_BYTES,
@@ -43,9 +42,6 @@ PATIENCE_SECONDS = 0.8
 """How long a cancelled call waits for the removal of its container. A healthy engine needs a tenth of that; from one
 that hangs the container is removed later, and ends by its own clock before."""
 
-PULL_SECONDS = 600
-"""How long an engine that pulls an image may say nothing."""
-
 
 class DockerSandbox:
     """Runs every job in a container without network, with little memory, and with a deadline of its own."""
@@ -58,7 +54,6 @@ class DockerSandbox:
         """`base_url`: as DOCKER_HOST; None is the SDK's default. `runtime`: for example `runsc`."""
         self._images = dict(images)
         self._runtime = runtime
-        self._base_url = base_url
         self._engine = Engine(base_url)
         self._owner = Owner.myself()
         self._held: set[str] = set()
@@ -73,6 +68,7 @@ class DockerSandbox:
                 f"Docker ({self._runtime or 'default runtime'}): a container for one call, without network, with "
                 f"{MEMORY_BYTES >> 20} MB of memory and {CPUS:.0%} of a CPU, read-only but for {TMP_BYTES >> 20} MB "
                 "in /tmp.",
+                *([f"{self._pool.size} of each language are kept ready."] if self._pool is not None else []),
                 *self._missing.values(),
             ]
         )
@@ -100,29 +96,6 @@ class DockerSandbox:
             )
         return await try_languages(self)
 
-    async def prepare(self) -> None:
-        """Pull the images that are not there. For `conductor sandbox prepare`; takes as long as it takes.
-
-        Raises:
-            ToolUnavailable: the engine is away, or an image cannot be had.
-        """
-        missing = [image for image in self._images.values() if not await self._has(image)]
-        puller = Engine(self._base_url, PULL_SECONDS)
-        try:
-            for image in missing:
-                await puller.call(partial(_pull, image))
-                if not await self._has(image):  # the engine reports a failed pull inside of an answer of status 200
-                    raise ToolUnavailable(_not_pulled(image))
-        finally:
-            await puller.close()
-
-    async def _has(self, image: str) -> bool:
-        try:
-            await self._engine.call(lambda client: client.inspect_image(image))
-        except docker.errors.NotFound:
-            return False
-        return True
-
     def keep_ready(self, size: int) -> None:
         """From now on keep so many containers of each language that runs ready. Call it after `check`, once."""
         if size:
@@ -133,36 +106,17 @@ class DockerSandbox:
         image = self._images.get(job.language)
         if image is None:
             raise LanguageUnavailable(f"{job.language} is not available: no image is configured for it.")
-        ready = self._pool.take(job.language) if self._pool is not None else None
-        one = ready or self._container(name_of(job, time.time()))
         try:
             await self._remove_predecessors(job)
-            if ready is not None and not await self._still_good(ready, job):
-                self._discard(ready)
-                one, ready = self._container(name_of(job, time.time())), None
-            if ready is None:
-                its_labels = labels(job, self._owner, time.time())
-                await one.start(partial(self._arguments, job.language, its_labels, WAIT_SECONDS))
-            outcome = await one.run(job)
-        except asyncio.CancelledError:
-            await self._ending.wait(self._ending.begin(self._end(one)), PATIENCE_SECONDS)
-            raise
+            one = await self._taken(job) or self._container(name_of(job, time.time()))
+            return await self._run_in(one, job)
         except docker.errors.ImageNotFound as error:
-            await self._ending.finish(self._end(one), PATIENCE_SECONDS)
             raise LanguageUnavailable(
                 f"{job.language} is not available: the image {image} is not on the Docker engine, and images are never "
                 "pulled during a call. Run `conductor sandbox prepare`."
             ) from error
         except docker.errors.APIError as error:
-            await self._ending.finish(self._end(one), PATIENCE_SECONDS)
             raise ToolUnavailable(refused("to run a container", error)) from error
-        except BaseException:
-            await self._ending.finish(self._end(one), PATIENCE_SECONDS)
-            raise
-        if await self._ending.finish(self._end(one), PATIENCE_SECONDS) is not Removal.BY_US:
-            # Then its end, too, may be their doing and not the code's.
-            raise ToolUnavailable("The container was removed by somebody else while the code ran.")
-        return outcome
 
     async def reap(self) -> int:
         try:
@@ -199,15 +153,43 @@ class DockerSandbox:
             raise
         return one
 
-    async def _still_good(self, ready: Container, job: SandboxJob) -> bool:
-        """Give a container that was made ahead to a job; false if it has ended meanwhile."""
-        name = name_of(job, time.time())
-        self._held.add(name)
+    async def _taken(self, job: SandboxJob) -> Container | None:
+        """A container that was made ahead and is this job's now, if there is a good one."""
+        ready = self._pool.take(job.language) if self._pool is not None else None
+        if ready is None:
+            return None
         try:
+            name = name_of(job, time.time())
+            self._held.add(name)
             await ready.take_name(name)
         except docker.errors.APIError:
-            return False  # gone, or in some trouble: another one is made, and tells if the engine is what is wrong
-        return ready.alive
+            self._discard(ready)
+            return None  # gone, or in some trouble: if the engine is what is wrong, the making of another one tells
+        except BaseException:
+            self._discard(ready)
+            raise
+        if ready.alive:
+            return ready
+        self._discard(ready)
+        return None
+
+    async def _run_in(self, one: Container, job: SandboxJob) -> SandboxOutcome:
+        """Run a job and remove its container, whatever happens."""
+        try:
+            if not one.alive:
+                its_labels = labels(job, self._owner, time.time())
+                await one.start(partial(self._arguments, job.language, its_labels, WAIT_SECONDS))
+            outcome = await one.run(job)
+        except asyncio.CancelledError:
+            await self._ending.wait(self._ending.begin(self._end(one)), PATIENCE_SECONDS)
+            raise
+        except BaseException:
+            await self._ending.finish(self._end(one), PATIENCE_SECONDS)
+            raise
+        if await self._ending.finish(self._end(one), PATIENCE_SECONDS) is not Removal.BY_US:
+            # Then its end, too, may be their doing and not the code's.
+            raise ToolUnavailable("The container was removed by somebody else while the code ran.")
+        return outcome
 
     async def _end(self, one: Container) -> Removal:
         try:
@@ -228,15 +210,3 @@ class DockerSandbox:
         found = await self._engine.call(lambda client: client.containers(all=True, filters=filters))
         names = [(one["Names"][0].removeprefix("/"), one["Labels"]) for one in found if one["Names"]]
         return [(name, known(name, of)) for name, of in names]
-
-
-def _pull(image: str, client: docker.APIClient) -> None:
-    repository, tag = docker.utils.parse_repository_tag(image)
-    try:
-        client.pull(repository, tag=tag or "latest")
-    except docker.errors.APIError as error:
-        raise ToolUnavailable(_not_pulled(image)) from error
-
-
-def _not_pulled(image: str) -> str:
-    return f"The image {image} could not be pulled. Check its name, and that the engine reaches a registry that has it."

@@ -18,7 +18,7 @@ INODES = 4096
 
 def create_arguments(
     client: APIClient, language: Language, image: str, runtime: str | None, labels: dict[str, str], wait_seconds: int
-) -> Any:
+) -> dict[str, Any]:
     """The arguments of `APIClient.create_container`, but the name. They are the same for every job of a language."""
     program = PROGRAMS[language]
     return {

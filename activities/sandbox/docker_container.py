@@ -39,6 +39,8 @@ class Container:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
+        self._id = name
+        """What the engine calls it; until it has told, the name does as well."""
         self._making: asyncio.Future[None] | None = None
         self._attached: Attached | None = None
         self.names = [name]
@@ -62,13 +64,12 @@ class Container:
         """
         self._making = asyncio.ensure_future(self._make(arguments))
         await asyncio.shield(self._making)
-        await self._engine.call(lambda client: client.start(self._name))
+        await self._engine.call(lambda client: client.start(self._id))
 
     async def take_name(self, name: str) -> None:
         """Change its name, by which others know what it does."""
-        old = self._name
         self.names.append(name)
-        await self._engine.call(lambda client: client.rename(old, name))
+        await self._engine.call(lambda client: client.rename(self._id, name))
 
     async def run(self, job: SandboxJob) -> SandboxOutcome:
         """Hand over the code, and tell what became of it."""
@@ -112,22 +113,18 @@ class Container:
         await asyncio.wait([self._making])
         if self._attached is not None:
             await self._attached.close()
-        removals = [await remove(self._engine, name) for name in reversed(self.names)]
-        return Removal.BY_US if Removal.BY_US in removals else Removal.BY_OTHERS
-
-    @property
-    def _name(self) -> str:
-        return self.names[-1]
+        return await remove(self._engine, self._id)
 
     async def _make(self, arguments: Callable[[docker.APIClient], dict[str, Any]]) -> None:
-        await self._engine.call(lambda client: client.create_container(name=self._name, **arguments(client)))
-        self._attached = Attached(await self._engine.attach(self._name))
+        made = await self._engine.call(lambda client: client.create_container(name=self.names[0], **arguments(client)))
+        self._id = made["Id"]
+        self._attached = Attached(await self._engine.attach(self._id))
 
     async def _kill(self) -> None:
         assert self._attached is not None
         self._attached.hurry()
         try:
-            await self._engine.call(lambda client: client.kill(self._name))
+            await self._engine.call(lambda client: client.kill(self._id))
         except docker.errors.APIError as error:
             if error.status_code != 409:  # 409: it ended by itself in this moment
                 raise
@@ -138,8 +135,8 @@ class Container:
         """Docker's state of the container once it is over."""
 
         def ask(client: Any) -> dict[str, Any]:
-            client.wait(self._name)
-            state: dict[str, Any] = client.inspect_container(self._name)["State"]
+            client.wait(self._id)
+            state: dict[str, Any] = client.inspect_container(self._id)["State"]
             return state
 
         return await self._engine.call(ask)

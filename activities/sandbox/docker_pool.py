@@ -35,7 +35,7 @@ class Pool:
         self, languages: Iterable[Language], size: int, make: Make, discard: Discard, life_seconds: float = LIFE_SECONDS
     ) -> None:
         """`make` gives a container that waits for its code; `discard` removes one without waiting for it."""
-        self._size = size
+        self.size = size
         self._make = make
         self._discard = discard
         self._life_seconds = life_seconds
@@ -53,12 +53,14 @@ class Pool:
     @property
     def full(self) -> bool:
         """True if nothing is missing."""
-        return all(len(ready) >= self._size for ready in self._ready.values())
+        return all(len(ready) >= self.size for ready in self._ready.values())
 
     async def close(self) -> None:
         """Make no more, and discard what is ready."""
         self._keeping.cancel()
         await asyncio.wait([self._keeping])
+        if not self._keeping.cancelled():
+            _log.error("Containers were no longer made ahead", exc_info=self._keeping.exception())
         for ready in self._ready.values():
             while ready:
                 self._discard(ready.popleft()[1])

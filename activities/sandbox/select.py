@@ -37,10 +37,12 @@ async def choose(
     docker_host: str | None = None,
     runtime: str | None = None,
     unsafe_subprocess: bool = False,
+    ready: int = 0,
 ) -> Sandbox | Unavailable:
     """The sandbox to use, tried. The caller closes it.
 
     `unsafe_subprocess` is the last resort of `auto`, after Docker and bubblewrap; `off` stays off.
+    `ready`: containers of each language that Docker's sandbox is to keep ready from now on.
     """
     asked = Choice(choice)
     if asked is Choice.OFF:
@@ -56,6 +58,8 @@ async def choose(
     for candidate in candidates:
         found = await candidate.check()
         if found.available:
+            if isinstance(candidate, DockerSandbox):
+                candidate.keep_ready(ready)
             return candidate
         reasons.append(found.reason)
         await candidate.close()

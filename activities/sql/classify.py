@@ -88,6 +88,7 @@ def _verdict(found: Findings, top: Any, kind: Kind, text: str) -> Verdict:
         columns=tuple(found.columns),
         functions=tuple(found.functions),
         operators=tuple(found.operators),
+        types=tuple(found.types),
         parameters=found.parameters,
         writes_inside=found.writers > int(top_writes) and kind is not Kind.EXPLAIN,
         returns_rows=not top_writes or top.HasField("returning_clause"),

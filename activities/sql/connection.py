@@ -103,6 +103,8 @@ class LimitedConnection(asyncpg.Connection):
 
 def _raw(connection: Any) -> LimitedConnection:
     """The connection behind the pool's proxy, which does not hand out what our class added."""
+    if type(connection) is LimitedConnection:
+        return connection
     found: LimitedConnection = connection._con  # noqa: SLF001 - the pool has no public way to it
     return found
 

@@ -17,6 +17,8 @@ LEDGER_SCHEMA = "conductor_ledger"
 _LEAVES = frozenset({pg.A_Const, pg.A_Star, pg.String, pg.Integer, pg.SQLValueFunction})
 _ALLOWED = frozenset(getattr(pg, name) for name in ALLOWED_NODES)
 _WITH = (pg.SelectStmt, pg.InsertStmt, pg.UpdateStmt, pg.DeleteStmt)
+_SECRET_TABLES = frozenset({"pg_db_role_setting", "pg_roles", "pg_authid", "pg_shadow", "pg_user"})
+_BETWEEN = (pg.AEXPR_BETWEEN, pg.AEXPR_NOT_BETWEEN, pg.AEXPR_BETWEEN_SYM, pg.AEXPR_NOT_BETWEEN_SYM)
 _UNREPEATABLE = frozenset({"random", "random_normal", "array_shuffle", "array_sample"}) | SEQUENCE_WRITERS
 
 
@@ -31,6 +33,7 @@ class Findings:
     columns: dict[str, None] = field(default_factory=dict)
     functions: dict[FunctionName, None] = field(default_factory=dict)
     operators: dict[str, None] = field(default_factory=dict)
+    types: dict[str, None] = field(default_factory=dict)
     parameters: int = 0
     writers: int = 0
     moves_sequence: bool = False
@@ -91,11 +94,16 @@ def _unknown(item: Any) -> tuple[Reason, str]:
 
 
 def _call(found: Findings, item: pg.FuncCall, _scope: frozenset[str]) -> None:
-    _function(found, strings(item.funcname))
+    path = strings(item.funcname)
+    if path[-1] == "current_setting":
+        _setting(found, item)
+    _function(found, path)
 
 
 def _operator(found: Findings, item: pg.A_Expr, _scope: frozenset[str]) -> None:
-    if item.name:
+    if item.kind in _BETWEEN:
+        found.operators.update({">=": None, "<=": None, "<": None, ">": None})
+    elif item.name:
         found.operators[strings(item.name)[-1]] = None
 
 
@@ -114,7 +122,31 @@ def _sorting(found: Findings, item: pg.SortBy, _scope: frozenset[str]) -> None:
 
 
 def _subquery(found: Findings, item: pg.SubLink, _scope: frozenset[str]) -> None:
-    found.operators.update(dict.fromkeys(strings(item.oper_name)[-1:]))
+    found.operators.update(dict.fromkeys(strings(item.oper_name)[-1:] or ("=",)))
+
+
+def _compares(found: Findings, _item: Any, _scope: frozenset[str]) -> None:
+    found.operators["="] = None  # CASE x WHEN y, USING and NATURAL
+
+
+def _type(found: Findings, item: pg.TypeName, _scope: frozenset[str]) -> None:
+    names = strings(item.names)
+    found.types.update(dict.fromkeys(names[-1:]))
+    if LEDGER_SCHEMA in names[:-1]:
+        found.refuse(Reason.LEDGER)
+
+
+def _show(found: Findings, item: pg.VariableShowStmt, _scope: frozenset[str]) -> None:
+    if "." in item.name:
+        found.refuse(Reason.SECRETS, item.name)
+
+
+def _setting(found: Findings, item: pg.FuncCall) -> None:
+    """current_setting() only of a name that stands there, without a dot."""
+    name = inner(item.args[0]) if item.args else None
+    text = name.sval.sval if isinstance(name, pg.A_Const) else ""
+    if not text or "." in text:
+        found.refuse(Reason.SECRETS, "current_setting")
 
 
 def _insert(found: Findings, item: pg.InsertStmt, _scope: frozenset[str]) -> None:
@@ -136,6 +168,8 @@ def _delete(found: Findings, item: pg.DeleteStmt, _scope: frozenset[str]) -> Non
 def _table(found: Findings, item: pg.RangeVar, scope: frozenset[str]) -> None:
     if item.schemaname == LEDGER_SCHEMA:
         found.refuse(Reason.LEDGER)
+    if item.relname in _SECRET_TABLES and item.schemaname in ("", "pg_catalog") and item.relname not in scope:
+        found.refuse(Reason.SECRETS, item.relname)
     if item.schemaname or item.relname not in scope:
         found.tables[Relation(schema_name=item.schemaname, name=item.relname)] = None
 
@@ -174,6 +208,10 @@ _NOTES: dict[type[Any], Callable[[Findings, Any, frozenset[str]], None]] = {
     pg.A_Indirection: _indirection,
     pg.SortBy: _sorting,
     pg.SubLink: _subquery,
+    pg.CaseExpr: _compares,
+    pg.JoinExpr: _compares,
+    pg.TypeName: _type,
+    pg.VariableShowStmt: _show,
     pg.InsertStmt: _insert,
     pg.UpdateStmt: _update,
     pg.DeleteStmt: _delete,

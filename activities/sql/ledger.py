@@ -59,7 +59,9 @@ async def create(connection: Connection) -> None:
     if await exists(connection):
         return
     async with connection.transaction():
-        await connection.execute(f"SET LOCAL application_name TO '{mark_of(connection)}'; SET LOCAL lock_timeout TO '10s'")
+        await connection.execute(
+            f"SET LOCAL application_name TO '{mark_of(connection)}'; SET LOCAL lock_timeout TO '10s'"
+        )
         await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", LOCK)
         await connection.execute(_CREATE)
 

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     EXPLAIN_RUNS_WRITE = "explain_runs_write"
     LEDGER = "ledger"
     SYSTEM_TABLE = "system_table"
+    SECRETS = "secrets"
     FUNCTION_RUNS_SQL = "function_runs_sql"
     FUNCTION_FILES = "function_files"
     FUNCTION_LARGE_OBJECTS = "function_large_objects"
@@ -67,6 +68,10 @@ SENTENCES: dict[Reason, str] = {
     Reason.EXPLAIN_RUNS_WRITE: "EXPLAIN ANALYZE of a write would run it. Leave out ANALYZE.",
     Reason.LEDGER: "The schema conductor_ledger keeps what has been executed and is not for queries.",
     Reason.SYSTEM_TABLE: "System tables are only read: an UPDATE of pg_settings, for one, is a SET in disguise.",
+    Reason.SECRETS: (
+        "Settings with a dot in their name belong to applications and may be secrets, and so may what the tables of "
+        "roles keep. Ask for a built-in setting, written as a literal."
+    ),
     Reason.FUNCTION_RUNS_SQL: "The function runs SQL text or builds queries of its own, which nobody has checked.",
     Reason.FUNCTION_FILES: "The function reads or writes the server's files.",
     Reason.FUNCTION_LARGE_OBJECTS: "The function works on large objects, outside of tables and transactions' limits.",

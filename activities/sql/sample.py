@@ -8,8 +8,8 @@ import asyncpg
 from activities.sql import effect_sql
 from activities.sql.cells import cell
 from activities.sql.connection import Connection
-from activities.sql.obstacles import oids
 from activities.sql.parameters import BadParameter
+from activities.sql.relations import oids
 from activities.sql.shaping import CannotShape, ResultColumn, around_query, around_write
 from activities.sql.statement import CUT, Prepared, described
 from conductor_ai.contracts.base import Json

@@ -9,8 +9,8 @@ from activities.sql.classify import classify
 from activities.sql.connection import AnswerTooLarge, Connection, Connections
 from activities.sql.effects import Effects
 from activities.sql.execute import Order, Progress, execute, stored
-from activities.sql.findings import LEDGER_SCHEMA
 from activities.sql.failures import FAILURES, UNKNOWN, failed, failure, refusal
+from activities.sql.findings import LEDGER_SCHEMA
 from activities.sql.limits import READ_COMMITTED, Limits
 from activities.tools.base import NOT_EXECUTED, Call, NotExecuted
 from conductor_ai.contracts.tools import Consequence, ToolResult

@@ -61,6 +61,8 @@ class Verdict(Contract):
     functions: tuple[FunctionName, ...] = ()
     operators: tuple[str, ...] = ()
     """Operators by symbol: a database can define its own."""
+    types: tuple[str, ...] = ()
+    """Types that the statement names, without schema: a database can define its own, with casts and checks."""
     parameters: int = 0
     """The highest $n."""
     writes_inside: bool = False

@@ -14,7 +14,7 @@ MAX_CODE = 1_048_576
 DESCRIPTION = (
     "Runs a program and returns its standard output, standard error and exit code. The program runs alone in a "
     "sandbox: no network, no files from outside, nothing is kept between calls. It may write files under /tmp (16 MB) and has "
-    "about 128 MB of memory. Only the language's standard library is there. Print what you want to know."
+    "about 128 MB of memory. Count on the language's standard library alone. Print what you want to know."
 )
 
 

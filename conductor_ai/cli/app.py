@@ -61,6 +61,10 @@ keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Makes 
 app.add_typer(sessions_app, name="sessions")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(keys_app, name="keys")
+sandbox_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Prepares, tries and cleans up the sandbox of code_run."
+)
+app.add_typer(sandbox_app, name="sandbox")
 
 DataDir = Annotated[
     Path | None,
@@ -195,6 +199,49 @@ def keys_create(
     if role not in {known.value for known in Role}:
         raise typer.BadParameter("--role is one of viewer, operator, approver, admin.")
     raise typer.Exit(serve.make_key(_settings(), org=org, name=name, role=Role(role)))
+
+
+@sandbox_app.command("prepare")
+def sandbox_prepare(
+    base_python: Annotated[
+        str | None, typer.Option("--base-python", help="Build the Python image on this one instead of pulling it.")
+    ] = None,
+    base_node: Annotated[
+        str | None, typer.Option("--base-node", help="Build the JavaScript image on this one instead of pulling it.")
+    ] = None,
+    data: Annotated[bool, typer.Option("--data", help="With --base-python: add numpy and pandas.")] = False,
+) -> None:
+    """Pulls the images that code_run needs, or builds them.
+
+    An image that is built gets the name in CONDUCTOR_SANDBOX_IMAGE_PYTHON or CONDUCTOR_SANDBOX_IMAGE_NODE.
+    """
+    if data and base_python is None:
+        raise typer.BadParameter("--data needs --base-python: the image is built.")
+    from conductor_ai.cli import sandbox
+
+    raise typer.Exit(sandbox.prepare(_settings(), base_python=base_python, base_node=base_node, data=data))
+
+
+@sandbox_app.command("check")
+def sandbox_check() -> None:
+    """Tries the sandbox that a worker here would use, and each of its limits.
+
+    Changes nothing.
+    """
+    from conductor_ai.cli import sandbox
+
+    raise typer.Exit(sandbox.check(_settings()))
+
+
+@sandbox_app.command("reap")
+def sandbox_reap() -> None:
+    """Removes containers whose worker is dead or whose deadline has passed.
+
+    Every worker does so at its start and every 30 seconds.
+    """
+    from conductor_ai.cli import sandbox
+
+    raise typer.Exit(sandbox.reap(_settings()))
 
 
 @sessions_app.command("list")

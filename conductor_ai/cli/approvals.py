@@ -6,6 +6,7 @@ from rich.text import Text
 
 from conductor_ai.cli import find, wording
 from conductor_ai.cli.codes import ExitCode
+from conductor_ai.cli.lines import as_line
 from conductor_ai.cli.rest import Rest
 from conductor_ai.cli.screen import console, show_approval
 from conductor_ai.contracts.decisions import DecisionKind
@@ -21,7 +22,7 @@ async def list_approvals(settings: Settings, *, everything: bool, limit: int, as
     async with Rest(place.url, place.key) as rest:
         page = await rest.approvals(status=None if everything else ApprovalStatus.PENDING.value, limit=limit)
     if as_json:
-        print(page.model_dump_json())
+        print(as_line(page))
         return ExitCode.COMPLETED
     out = console()
     if not page.data:
@@ -50,7 +51,7 @@ async def show_one(settings: Settings, approval_id: str, *, as_json: bool) -> Ex
     async with Rest(place.url, place.key) as rest:
         approval = await rest.approval(approval_id)
     if as_json:
-        print(approval.model_dump_json())
+        print(as_line(approval))
         return ExitCode.COMPLETED
     show_approval(console(), approval, datetime.now(UTC))
     _state(approval)

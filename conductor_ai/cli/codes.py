@@ -3,7 +3,7 @@
 from enum import IntEnum
 
 from conductor_ai.contracts.status import Status
-from conductor_ai.errors import ConductorError, ConfigurationError, InvalidRequest, Unavailable
+from conductor_ai.errors import ConductorError, ConfigurationError, InvalidRequest, ToolUnavailable, Unavailable
 
 
 class ExitCode(IntEnum):
@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     WAITS = 4
     """The session waits for a person, and nobody here decided."""
     UNREACHABLE = 5
-    """No server answers, or the embedded stack could not start: the same again may work later."""
+    """No server or Docker engine answers, or the embedded stack could not start: the same again may work later."""
     INTERRUPTED = 130
     """Ctrl-C. A session that was started goes on."""
 
@@ -39,7 +39,7 @@ def of_status(status: Status) -> ExitCode:
 
 def of_error(error: ConductorError) -> ExitCode:
     """The code for an error that ends a command."""
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | ToolUnavailable):
         return ExitCode.UNREACHABLE
     if isinstance(error, InvalidRequest | ConfigurationError):
         return ExitCode.USAGE

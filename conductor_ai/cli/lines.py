@@ -6,7 +6,12 @@ from typing import TextIO
 
 from conductor_ai.cli.follow import Decided, Ending, Notice
 from conductor_ai.cli.progress import Asked, Begun, CallSettled, Degraded, Event, Retrying, StepDone, StepTaken
-from conductor_ai.contracts.base import JsonObject
+from conductor_ai.contracts.base import Contract, JsonObject
+
+
+def as_line(value: Contract) -> str:
+    """A value as one line of ASCII JSON: no line separator inside of it for programs, nothing that steers a terminal."""
+    return json.dumps(value.model_dump(mode="json"), ensure_ascii=True)
 
 
 class JsonLines:

@@ -7,6 +7,7 @@ from rich.text import Text
 from conductor_ai.cli import find, hints, wording
 from conductor_ai.cli.codes import ExitCode, of_status
 from conductor_ai.cli.follow import Ending
+from conductor_ai.cli.lines import as_line
 from conductor_ai.cli.progress import Progress
 from conductor_ai.cli.rest import Rest
 from conductor_ai.cli.screen import Screen, console
@@ -22,7 +23,7 @@ async def list_sessions(settings: Settings, *, status: Status | None, limit: int
     async with Rest(place.url, place.key) as rest:
         page = await rest.sessions(status=status, limit=limit)
     if as_json:
-        print(page.model_dump_json())
+        print(as_line(page))
         return ExitCode.COMPLETED
     out = console()
     if not page.data:
@@ -54,7 +55,7 @@ async def show_session(settings: Settings, session_id: str, *, as_json: bool, da
     if view is None:
         raise Unavailable("The server answered that nothing has changed, without having been asked. Try again.")
     if as_json:
-        print(view.model_dump_json())
+        print(as_line(view))
         return ExitCode.COMPLETED
     screen = Screen(console(), link=place.workflow_url)
     for event in Progress().update(view):

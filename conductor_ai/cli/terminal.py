@@ -8,6 +8,7 @@ from rich.text import Text
 
 from conductor_ai.cli.deciding import Answer, Choice
 from conductor_ai.contracts.views import ApprovalView
+from conductor_ai.visible import visible
 
 _WORDS = {
     "a": Answer.APPROVE,
@@ -73,7 +74,7 @@ class TerminalDecider:
 
     async def _choose(self, approval: ApprovalView) -> Choice:
         while True:
-            self._prompt(f"{approval.tool}: [a]pprove, [d]eny or [q]uit? ")
+            self._prompt(f"{visible(approval.tool)}: [a]pprove, [d]eny or [q]uit? ")
             line = await self._lines.next()
             if line is None:
                 return Choice(Answer.QUIT)

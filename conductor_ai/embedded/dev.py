@@ -1,10 +1,10 @@
 """The stack for as long as a person wants it, or for the time of one run."""
 
 import asyncio
-import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
 
 from conductor_ai.embedded.options import DevOptions
 from conductor_ai.embedded.runtime import Runtime
@@ -15,8 +15,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown: `postgresql://user:***@host/…`."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
+    """A URL as it may be shown: `postgresql://user:***@host/…`. What drivers read from the query may be a password too."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown = f"{user}{':***' if colon else ''}{at}{host}"
+    return urlunsplit((parts.scheme, shown, parts.path, "***" if parts.query else "", ""))
 
 
 def summary(runtime: Runtime) -> list[str]:

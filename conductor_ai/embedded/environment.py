@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from conductor_ai.embedded.shop import AGENT
-from conductor_ai.settings import Settings
+from conductor_ai.settings import Settings, is_loopback
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,13 @@ def child_environment(
         "TEMPORAL_ADDRESS": addresses.temporal_address,
         "TEMPORAL_NAMESPACE": settings.temporal_namespace,
         "CONDUCTOR_SQL_URL": addresses.sql_url,
-        "CONDUCTOR_DEV_PAGE": addresses.page,
         "CONDUCTOR_HOST": addresses.api_host,
         "CONDUCTOR_PORT": str(addresses.api_port),
         "CONDUCTOR_DATA_DIR": data_dir,
     }
+    passed.pop("CONDUCTOR_DEV_PAGE", None)
+    if is_loopback(addresses.api_host):  # Whoever comes from elsewhere has no business with this machine's own page.
+        passed["CONDUCTOR_DEV_PAGE"] = addresses.page
     if embedded:
         passed["TEMPORAL_CONFIG_FILE"] = "/dev/null"
     if addresses.sql_is_shop:

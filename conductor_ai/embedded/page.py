@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from conductor_ai.embedded.children import Child, Guard, log_tail, python_environment, spawn
-from conductor_ai.embedded.ports import LOOPBACK, http_get, listener
+from conductor_ai.embedded.ports import LOOPBACK, holds_listener, http_get, listener
 from conductor_ai.errors import ConfigurationError
 
 PAGES = Path(__file__).with_name("pages")
@@ -54,6 +54,22 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(content)
+
+
+def page_of_this_stack(address: str, parent: int) -> str:
+    """`address` itself (host and port), if the process `parent` serves it: in a stack that is the supervisor, which
+    keeps the page's socket open.
+
+    Raises:
+        ConfigurationError: somebody else named the address. An address of this machine is not to be had by a setting.
+    """
+    host, _, port = address.rpartition(":")
+    if host != LOOPBACK or not (port.isascii() and port.isdigit()) or not holds_listener(parent, int(port)):
+        raise ConfigurationError(
+            "CONDUCTOR_DEV_PAGE is set, but not by a running `conductor dev`: it would let web_fetch ask an address of "
+            "this machine. Unset it."
+        )
+    return address
 
 
 class EmbeddedPage:

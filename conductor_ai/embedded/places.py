@@ -11,6 +11,7 @@ from conductor_ai.errors import ConfigurationError
 SYSTEM_DIR = Path("/var/lib/conductor")
 """For root whose data directory other users cannot reach, such as one below /root."""
 
+HOME_PREFIX = "conductor-postgres-"
 EXECUTE = 0o1
 
 
@@ -39,6 +40,23 @@ def private_dir(path: Path) -> Path:
     return path
 
 
+def noted(note: Path, parent: Path, prefix: str) -> Path:
+    """The directory that a note of ours names.
+
+    A data directory may have come with a copied folder: what it names is made ours, or removed, only if it is a
+    directory such as we make, where we make them.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    found = Path(note.read_text(encoding="utf-8").strip())
+    if found.parent != parent or not found.name.startswith(prefix) or found.is_symlink():
+        raise ConfigurationError(
+            f"{note} names a directory that Conductor did not make. Remove the file if you trust it."
+        )
+    return found
+
+
 def home_for(data_dir: Path, account: Account | None, *, system_dir: Path = SYSTEM_DIR) -> Path:
     """A directory of 0700 that belongs to `account`: `data_dir`/home, or below `system_dir` if it cannot get there.
 
@@ -49,7 +67,7 @@ def home_for(data_dir: Path, account: Account | None, *, system_dir: Path = SYST
     if account is None:
         home = data_dir / "home"
     elif note.exists():
-        home = Path(note.read_text(encoding="utf-8").strip())
+        home = noted(note, system_dir, HOME_PREFIX)
     elif reachable(data_dir, account):
         home = data_dir / "home"
     else:
@@ -60,7 +78,7 @@ def home_for(data_dir: Path, account: Account | None, *, system_dir: Path = SYST
                 f"Postgres does not run as root, the user nobody cannot reach {data_dir}, and {system_dir} cannot be "
                 f"made ({error.strerror}). Set CONDUCTOR_DATA_DIR to a directory that other users can pass."
             ) from error
-        home = system_dir / f"conductor-postgres-{secrets.token_hex(8)}"
+        home = system_dir / f"{HOME_PREFIX}{secrets.token_hex(8)}"
         note.write_text(f"{home}\n", encoding="utf-8")
     home.mkdir(mode=0o700, exist_ok=True)
     if account is not None:

@@ -84,8 +84,23 @@ def listens_in_session(port: int, session: int) -> bool:
     return False
 
 
-async def http_get(host: str, port: int, path: str, *, timeout: float = 2.0) -> tuple[int, bytes]:
+def holds_listener(pid: int, port: int) -> bool:
+    """Whether the process `pid` has the listening socket of `port` open, as its maker or because it was handed over."""
+    inodes = _listening_inodes(port)
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.readlink(descriptor) in inodes:  # noqa: PTH115 - not a path: socket:[inode]
+                    return True
+    return False
+
+
+async def http_get(
+    host: str, port: int, path: str, *, timeout: float = 2.0, name: str | None = None
+) -> tuple[int, bytes]:
     """Status and body of a small GET to a server of this machine; (0, b"") when it does not answer in time.
+
+    `name` is sent as the Host header in place of host and port.
 
     Enough for readiness checks without importing an HTTP client into the supervisor.
     """
@@ -93,7 +108,9 @@ async def http_get(host: str, port: int, path: str, *, timeout: float = 2.0) -> 
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(host, port)
             try:
-                writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(
+                    f"GET {path} HTTP/1.0\r\nHost: {name or f'{host}:{port}'}\r\nConnection: close\r\n\r\n".encode()
+                )
                 await writer.drain()
                 head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
                 return int(head.split(b" ", 2)[1]), body

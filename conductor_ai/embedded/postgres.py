@@ -25,7 +25,7 @@ from conductor_ai.embedded.cluster import (
     program_source,
     write_access_rules,
 )
-from conductor_ai.embedded.places import SYSTEM_DIR, home_for, private_dir, program_for
+from conductor_ai.embedded.places import SYSTEM_DIR, home_for, noted, private_dir, program_for
 from conductor_ai.embedded.ports import LOOPBACK, free_port, listens_in_session
 from conductor_ai.errors import ConfigurationError
 
@@ -33,6 +33,8 @@ STORE = "conductor"
 """Login and database of Conductor's own store."""
 SOCKET_PATH_BYTES = 100
 """The kernel takes 107 bytes for the path of a unix socket."""
+SHORT_DIR = Path("/tmp")  # noqa: S108 - mkdtemp makes directories of 0700 with random names in it
+SOCKET_PREFIX = "conductor-"
 START_SECONDS = 60.0
 """Enough for crash recovery on a slow disk."""
 
@@ -199,11 +201,11 @@ class EmbeddedPostgres:
             return
         note = self.data_dir / "socket-elsewhere"
         if note.exists():  # Left by a start that was killed.
-            shutil.rmtree(note.read_text(encoding="utf-8").strip(), ignore_errors=True)
+            shutil.rmtree(noted(note, SHORT_DIR, SOCKET_PREFIX), ignore_errors=True)
             note.unlink()
         self.socket_dir = home / "run"
         if len(os.fsencode(self.socket_dir / ".s.PGSQL.65535")) > SOCKET_PATH_BYTES:
-            self.socket_dir = Path(tempfile.mkdtemp(prefix="conductor-", dir="/tmp"))
+            self.socket_dir = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir=SHORT_DIR))
             note.write_text(str(self.socket_dir), encoding="utf-8")
         self.socket_dir.mkdir(mode=0o700, exist_ok=True)
         if self._account is not None:

@@ -60,4 +60,7 @@ def read_runtime(data_dir: Path) -> Runtime | None:
             "CONDUCTOR_API_URL and CONDUCTOR_API_KEY."
         ) from error
     runtime = Runtime.model_validate_json(text)
-    return runtime if start_of(runtime.supervisor_pid) == runtime.supervisor_start else None
+    key = runtime.api_key_file
+    # A note that came with a copied folder must not have another file of the user's sent somewhere as a key.
+    own_key = key.parent.resolve() == data_dir.resolve() and not key.is_symlink()
+    return runtime if own_key and start_of(runtime.supervisor_pid) == runtime.supervisor_start else None

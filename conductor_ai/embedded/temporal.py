@@ -12,6 +12,9 @@ from conductor_ai.embedded.ports import LOOPBACK, free_ports, http_get, listens_
 from conductor_ai.errors import ConfigurationError
 from conductor_ai.names import SEARCH_ATTRIBUTES
 
+HTTP_NAME = "conductor.invalid"
+"""The one Host header that the server's HTTP API answers to: `.invalid` never resolves (RFC 6761)."""
+
 DYNAMIC_CONFIG = {
     # The limit that makes a step 100 ms when it is left at 20.
     "history.transferProcessorMaxPollRPS": "2000",
@@ -22,6 +25,9 @@ DYNAMIC_CONFIG = {
     "matching.enableFairness": "true",
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
+    # The HTTP API asks nobody who they are and takes what a plain form sends: any web page that is open on this machine
+    # could signal and terminate. No browser ever asks for this name. The UI has a token against that, and works without.
+    "frontend.httpAllowedHosts": f'["{HTTP_NAME}"]',
 }
 
 SQLITE = {"journal_mode": "wal", "synchronous": "full"}
@@ -139,7 +145,7 @@ class EmbeddedTemporal:
         path = f"/api/v1/namespaces/{self._namespace}/search-attributes"
         while child.alive and time.monotonic() < until:
             if all(listens_in_session(port, child.pid) for port in (self.http_port, self.port, self.ui_port)):
-                status, body = await http_get(LOOPBACK, self.http_port, path)
+                status, body = await http_get(LOOPBACK, self.http_port, path, name=HTTP_NAME)
                 if status == 200 and wanted <= set(json.loads(body).get("customAttributes", {})):
                     return True
             await asyncio.sleep(0.02)

@@ -30,8 +30,6 @@ class Claimed:
     """The call is ours to run: state `executing` is committed."""
 
     call: StoredCall
-    repeated: bool
-    """True if an earlier attempt may have had its effect (the call is replayable, so running it again is right)."""
     seen: Json = None
     """What the person who approved was shown, in the form for programs."""
 
@@ -104,10 +102,12 @@ def storable(decision: Decision) -> Decision:
     )
 
 
-async def apply_decision(writer: Writer, decision: Decision) -> bool:
+async def apply_decision(writer: Writer, decision: Decision, *, allow_unverified: bool = True) -> bool:
     """Write a decision that the workflow accepted; approve makes the call ready, deny settles it. False: no news.
 
-    A decision that came by signal is unverified, unless the API wrote down the intention before it sent the signal.
+    Whoever reaches Temporal can send signals and updates and say in them whatever they like. So what a decision says of
+    its author counts for nothing: it is verified exactly if the API wrote down the intention, for a key, before it sent
+    the decision. Without `allow_unverified` no other approval counts; a denial always does, it is the safe side.
     """
     connection = writer.connection
     decision = storable(decision)
@@ -124,8 +124,10 @@ async def apply_decision(writer: Writer, decision: Decision) -> bool:
         # Somebody's intention has this id, and this is not it: nothing of theirs may be said to have decided.
         decision = decision.model_copy(update={"decision_id": new_id("dec")})
     intended = stored if stored is not None and same and stored["verified"] else None
-    by = intended["by"] if intended else decision.by
-    verified = intended is not None or decision.verified
+    by = intended["by"] if intended else TEMPORAL_ACCESS
+    verified = intended is not None
+    if not verified and not allow_unverified and decision.decision == "approve":
+        return False
     approval = await connection.fetchval(
         "UPDATE conductor.approvals SET status = $4, closed_at = $5 WHERE call_id = $1 AND session_id = $2 "
         "AND status = 'pending' AND args_sha = $3 RETURNING id",
@@ -145,9 +147,9 @@ async def apply_decision(writer: Writer, decision: Decision) -> bool:
         decision.decision_id,
         decision.arguments_sha256,
         decision.decision,
-        by or TEMPORAL_ACCESS,
+        by,
         verified,
-        intended["via"] if intended else decision.via,
+        intended["via"] if intended else "signal",
         decision.comment,
         decision.at,
     )
@@ -183,8 +185,10 @@ async def _seen(writer: Writer, call_id: str) -> Json:
 class CallJournal:
     """Reads and writes of the activities `prepare_call`, `run_tool` and `record`."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, allow_unverified: bool = True) -> None:
         self._journal = journal
+        self._allow_unverified = allow_unverified
+        """Whether an approval counts that no API key stands behind (CONDUCTOR_ALLOW_SIGNALS)."""
 
     async def load(self, session_id: str, call_id: str) -> tuple[str, StoredCall]:
         """The org and the call.
@@ -206,9 +210,15 @@ class CallJournal:
     async def ask(
         self, fence: Fence, run_id: str, call: StoredCall, consequence: Consequence, expires_at: datetime, rule: str
     ) -> Prepared:
-        """Put the call before the people who decide, or return what is decided already."""
+        """Put the call before the people who decide, or return what is decided already.
+
+        Raises:
+            Fenced: this run may not write any more, or a cancel was accepted.
+        """
 
         async def change(writer: Writer) -> Prepared:
+            if writer.row["cancel_requested_at"] is not None:
+                raise Fenced("A cancel was accepted; nobody is asked any more.")
             connection = writer.connection
             if consequence.refused is not None:
                 error = consequence.refused
@@ -308,14 +318,7 @@ class CallJournal:
             if writer.row["cancel_requested_at"] is not None:
                 raise Fenced("A cancel was accepted; no call is begun any more.")
             if decision is not None:
-                await apply_decision(writer, decision)
-            before = await writer.connection.fetchrow(
-                "SELECT * FROM conductor.tool_calls WHERE call_id = $1 AND session_id = $2", call_id, writer.session_id
-            )
-            if before is None:
-                raise NotFound("The session has no such call.")
-            if repeated and (before["state"], before["run_id"], before["attempt"]) == ("executing", run_id, attempt):
-                return Claimed(stored_call(before), repeated=False, seen=await _seen(writer, call_id))
+                await apply_decision(writer, decision, allow_unverified=self._allow_unverified)
             taken = await writer.connection.fetchrow(
                 "UPDATE conductor.tool_calls t SET state = 'executing', run_id = $3, attempt = $4, "
                 "started_at = coalesce(started_at, clock_timestamp()) "
@@ -330,14 +333,23 @@ class CallJournal:
                 must_be_approved,
             )
             if taken is None:
-                return NotClaimed(stored_call(before), executing=before["state"] == "executing")
+                held = await writer.connection.fetchrow(
+                    "SELECT * FROM conductor.tool_calls WHERE call_id = $1 AND session_id = $2",
+                    call_id,
+                    writer.session_id,
+                )
+                if held is None:
+                    raise NotFound("The session has no such call.")
+                if repeated and (held["state"], held["run_id"], held["attempt"]) == ("executing", run_id, attempt):
+                    return Claimed(stored_call(held), seen=await _seen(writer, call_id))
+                return NotClaimed(stored_call(held), executing=held["state"] == "executing")
             await writer.no_retry(call_id)
             writer.event(
                 "tool.started",
                 {"call_id": call_id, "tool": taken["tool"], "call_no": taken["call_no"], "attempt": attempt},
             )
             seen = await _seen(writer, call_id) if must_be_approved else None
-            return Claimed(stored_call(taken), repeated=before["state"] == "executing", seen=seen)
+            return Claimed(stored_call(taken), seen=seen)
 
         return await self._journal.write(fence, run_id, change)
 
@@ -351,15 +363,9 @@ class CallJournal:
         """
 
         async def change(writer: Writer) -> CallState:
-            await settle(
-                writer,
-                call_id,
-                state,
-                result,
-                "state IN ('executing', 'outcome_unknown') AND run_id = $5 AND attempt = $6",
-                run_id,
-                attempt,
-            )
+            holds = "state IN ('executing', 'outcome_unknown') AND run_id = $5 AND attempt = $6"
+            if await settle(writer, call_id, state, result, holds, run_id, attempt):
+                return state
             return CallState(
                 await writer.connection.fetchval("SELECT state FROM conductor.tool_calls WHERE call_id = $1", call_id)
             )
@@ -420,13 +426,13 @@ class CallJournal:
                 return RecordOutcome(applied=False)
             for item in changes:
                 await writer.no_retry(item.decision.call_id if isinstance(item, CallDenied) else item.call_id)
-                await _apply(writer, item)
+                await _apply(writer, item, allow_unverified=self._allow_unverified)
             return RecordOutcome(applied=True)
 
         return await self._journal.write(fence, run_id, change)
 
 
-async def _apply(writer: Writer, item: Change) -> None:
+async def _apply(writer: Writer, item: Change, *, allow_unverified: bool) -> None:
     match item:
         case CallDenied(decision=decision):
             await apply_decision(writer, decision)
@@ -447,7 +453,7 @@ async def _apply(writer: Writer, item: Change) -> None:
         case CallFailed(call_id=call_id, message=message, decision=decision):
             text = f"The tool is not available right now: {message} Go on without it."
             if decision is not None:
-                await apply_decision(writer, decision)
+                await apply_decision(writer, decision, allow_unverified=allow_unverified)
             await writer.connection.execute(
                 "UPDATE conductor.approvals SET status = 'cancelled', closed_at = clock_timestamp() WHERE call_id = $1 "
                 "AND status = 'pending'",

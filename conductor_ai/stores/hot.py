@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 0.5
 DOCUMENT_MAX_BYTES = 1_000_000
 """Larger snapshots are built from the rows each time: they would push everything else out of Redis."""
+TOGETHER_SECONDS = 0.1
+"""Changes of one session within this time make one copy: a step makes three, and a reader who is rung builds its own."""
 REFRESH_MAX_STEPS = 100
 """Beyond this many steps a writer no longer rebuilds the copy after each change; the next reader fills it."""
 
@@ -50,6 +53,11 @@ class Hot:
                 decode_responses=True,
             )
         )
+
+    @property
+    def absent(self) -> bool:
+        """True if there is none by intention: then no copy is worth making."""
+        return self._redis is None
 
     async def ping(self) -> str | None:
         """None if Redis answers, else a sentence that says why not."""
@@ -138,26 +146,35 @@ def _read(document: str) -> SessionView | None:
 
 
 class HotCopies:
-    """The announcer of a worker: rings, and refreshes the copy in the background, one build for each session at a time."""
+    """The announcer of a worker: rings, and refreshes the copy in the background, several changes in a row together."""
 
     def __init__(self, hot: Hot, snapshots: Snapshots) -> None:
         self._hot = hot
         self._snapshots = snapshots
         self._wanted: dict[str, Committed] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._rings: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
 
     async def committed(self, commit: Committed) -> None:
         """Ring now, refresh soon."""
+        if self._hot.absent:
+            return
+        ring = asyncio.create_task(self._hot.ring(commit))
+        self._rings.add(ring)
+        ring.add_done_callback(self._rings.discard)
+        if commit.steps > REFRESH_MAX_STEPS:
+            return
         self._wanted[commit.session_id] = commit
         if commit.session_id not in self._running:
             self._running[commit.session_id] = asyncio.create_task(self._refresh(commit.session_id))
 
     async def _refresh(self, session_id: str) -> None:
         try:
-            while (commit := self._wanted.pop(session_id, None)) is not None:
-                await self._hot.ring(commit)
-                if commit.steps > REFRESH_MAX_STEPS:
-                    continue
+            while session_id in self._wanted:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), TOGETHER_SECONDS)
+                commit = self._wanted.pop(session_id)
                 try:
                     view = await self._snapshots.build(commit.org_id, session_id)
                 except Exception as error:  # noqa: BLE001 - a copy: whatever went wrong, a reader builds its own
@@ -170,4 +187,5 @@ class HotCopies:
 
     async def close(self) -> None:
         """Finish what is under way."""
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        self._closing.set()
+        await asyncio.gather(*self._running.values(), *self._rings, return_exceptions=True)

@@ -11,6 +11,9 @@ from conductor_ai.stores.postgres import Database
 LOCK = 0x636F6E64
 """An arbitrary number of ours: two migrations at once wait for each other."""
 
+PATIENCE_SECONDS = 600
+"""A migration may take longer than any statement that somebody waits for, and so may one that waits for its turn."""
+
 
 def migrations() -> list[tuple[int, str, str]]:
     """All migrations of this version: number, name, SQL; in order."""
@@ -29,7 +32,7 @@ async def migrate(database: Database) -> list[str]:
     known = migrations()
     try:
         async with database.transaction() as connection:
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=PATIENCE_SECONDS)
             await connection.execute("CREATE SCHEMA IF NOT EXISTS conductor")
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS conductor.migrations "
@@ -43,7 +46,7 @@ async def migrate(database: Database) -> list[str]:
                 )
             for number, name, sql in known:
                 if number not in done:
-                    await connection.execute(sql)
+                    await connection.execute(sql, timeout=PATIENCE_SECONDS)
                     await connection.execute(
                         "INSERT INTO conductor.migrations (number, name) VALUES ($1, $2)", number, name
                     )

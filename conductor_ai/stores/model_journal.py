@@ -50,21 +50,26 @@ class ModelJournal:
         """
         async with self._journal.database.connection() as connection:
             row = await connection.fetchrow(
-                "SELECT run_id, ended_at FROM conductor.sessions WHERE id = $1", fence.session_id
+                "SELECT s.run_id, s.ended_at, m.answered_at FROM conductor.sessions s LEFT JOIN conductor.model_calls m "
+                "ON m.session_id = s.id AND m.call_no = $2 AND NOT m.superseded WHERE s.id = $1",
+                fence.session_id,
+                call_no,
             )
             if row is not None and row["ended_at"] is not None:
                 raise Fenced("The session has ended; no model is asked any more.")
             if row is not None and row["run_id"] == run_id:
-                return await self._answer(connection, fence.session_id, call_no) or await conversation(
-                    connection, fence.session_id, call_no
-                )
+                if row["answered_at"] is None:
+                    return await conversation(connection, fence.session_id, call_no)
+                return await self._read(connection, fence.session_id, call_no)
 
-        async def read(writer: Writer) -> Answer | Conversation:
-            return await self._answer(writer.connection, fence.session_id, call_no) or await conversation(
-                writer.connection, fence.session_id, call_no
-            )
+        return await self._journal.write(
+            fence, run_id, lambda writer: self._read(writer.connection, fence.session_id, call_no)
+        )
 
-        return await self._journal.write(fence, run_id, read)
+    async def _read(self, connection: Connection, session_id: str, call_no: int) -> Answer | Conversation:
+        return await self._answer(connection, session_id, call_no) or await conversation(
+            connection, session_id, call_no
+        )
 
     async def reusable(self, session_id: str, input_sha: str) -> Answer | None:
         """An answer to exactly this request that a reset left behind: it is paid already."""
@@ -139,12 +144,17 @@ class ModelJournal:
             if not reused:
                 await _paid(writer, run_id, attempt)
             counts = counts_as_step(reply.stop, has_calls=bool(reply.calls))
-            inserted = await writer.connection.fetchval(
-                "INSERT INTO conductor.model_calls (session_id, call_no, generation, step, model, input_sha, counts, answer, "
-                "attempts, latency_ms, started_at) SELECT $1, $2, "
+            inserted = await writer.connection.fetchrow(
+                "WITH stored AS (INSERT INTO conductor.model_calls AS m (session_id, call_no, generation, step, model, input_sha, "
+                "counts, answer, attempts, latency_ms, started_at) SELECT $1, $2, "
                 "(SELECT coalesce(max(generation), 0) + 1 FROM conductor.model_calls WHERE session_id = $1 AND call_no = $2), "
                 "$3, $4, $5, $6, $7, $8, $9, $10 "
-                "ON CONFLICT (session_id, call_no) WHERE NOT superseded DO NOTHING RETURNING generation",
+                "ON CONFLICT (session_id, call_no) WHERE NOT superseded DO NOTHING RETURNING m.*) "
+                "UPDATE conductor.sessions s SET retry = NULL, last_call_no = stored.call_no, "
+                "steps = CASE WHEN stored.counts THEN greatest(s.steps, stored.step) ELSE s.steps END "
+                "FROM stored WHERE s.id = stored.session_id RETURNING stored.generation, "
+                "(SELECT coalesce(sum(a.cost_usd), 0) FROM conductor.model_attempts a WHERE a.session_id = $1 AND a.call_no = $2) "
+                "AS cost",
                 fence.session_id,
                 attempt.call_no,
                 attempt.step,
@@ -157,12 +167,7 @@ class ModelJournal:
                 started_at,
             )
             if inserted is not None:
-                await self._store_calls(writer, attempt, calls, inserted, reused=reused)
-                await writer.update(
-                    "retry = NULL, last_call_no = $2, steps = greatest(steps, $3)",
-                    attempt.call_no,
-                    attempt.step if counts else 0,
-                )
+                stored_calls = await self._store_calls(writer, attempt, calls, inserted["generation"], reused=reused)
                 writer.event(
                     "model.answered",
                     {
@@ -172,8 +177,9 @@ class ModelJournal:
                         "reused": reused,
                         "calls": [{"call_id": c.call_id, "tool": c.tool, "state": c.state.value} for c in calls],
                     },
-                    dedupe=f"answer:{attempt.call_no}:{inserted}",
+                    dedupe=f"answer:{attempt.call_no}:{inserted['generation']}",
                 )
+                return Answer(reply, stored_calls, inserted["cost"], reply.usage)
             stored = await self._answer(writer.connection, fence.session_id, attempt.call_no)
             assert stored is not None
             return stored
@@ -188,23 +194,25 @@ class ModelJournal:
     @staticmethod
     async def _store_calls(
         writer: Writer, attempt: Attempt, calls: tuple[StoredCall, ...], generation: int, *, reused: bool
-    ) -> None:
+    ) -> tuple[StoredCall, ...]:
+        """Store the calls of an answer, or take them over from the one that a reset left behind. Returns what is stored."""
+        if not calls:
+            return ()
         if reused:
-            await writer.connection.execute(
+            rows = await writer.connection.fetch(
                 "UPDATE conductor.tool_calls SET superseded = false, call_no = $3, generation = $4 "
-                "WHERE session_id = $1 AND call_id = ANY($2)",
+                "WHERE session_id = $1 AND call_id = ANY($2) RETURNING *",
                 writer.session_id,
                 [call.call_id for call in calls],
                 attempt.call_no,
                 generation,
             )
-            return
-        if not calls:
-            return
-        await writer.connection.executemany(
+            return tuple(stored_call(row) for row in sorted(rows, key=lambda row: row["idx"]))
+        rows = await writer.connection.fetchmany(
             "INSERT INTO conductor.tool_calls (call_id, session_id, call_no, generation, idx, provider_id, tool, arguments, args_sha, facts, "
             "state, replayable, result, finished_at) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CASE WHEN $14 THEN clock_timestamp() END)",
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CASE WHEN $14 THEN clock_timestamp() END) "
+            "RETURNING *",
             [
                 (
                     call.call_id,
@@ -225,6 +233,7 @@ class ModelJournal:
                 for index, call in enumerate(calls)
             ],
         )
+        return tuple(stored_call(row) for row in rows)
 
     @staticmethod
     async def _answer(
@@ -254,9 +263,14 @@ async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> bool:
     """Store what an attempt used. False: it was stored before, and nothing is changed."""
     usage = attempt.usage
     inserted = await writer.connection.fetchval(
-        "INSERT INTO conductor.model_attempts (session_id, call_no, run_id, attempt, step, model, outcome, input_tokens, "
-        "output_tokens, cache_read_tokens, cache_write_tokens, cost_usd) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
-        "$12) ON CONFLICT DO NOTHING RETURNING true",
+        "WITH paid AS (INSERT INTO conductor.model_attempts AS a (session_id, call_no, run_id, attempt, step, model, outcome, "
+        "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING RETURNING a.*) "
+        "UPDATE conductor.sessions s SET output_tokens = s.output_tokens + paid.output_tokens, "
+        "input_tokens = s.input_tokens + paid.input_tokens + paid.cache_read_tokens + paid.cache_write_tokens, "
+        "cache_read_tokens = s.cache_read_tokens + paid.cache_read_tokens, "
+        "cache_write_tokens = s.cache_write_tokens + paid.cache_write_tokens, cost_usd = s.cost_usd + paid.cost_usd "
+        "FROM paid WHERE s.id = paid.session_id RETURNING true",
         writer.session_id,
         attempt.call_no,
         run_id,
@@ -272,15 +286,6 @@ async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> bool:
     )
     if not inserted:
         return False
-    await writer.update(
-        "input_tokens = input_tokens + $2, output_tokens = output_tokens + $3, cache_read_tokens = cache_read_tokens + $4, "
-        "cache_write_tokens = cache_write_tokens + $5, cost_usd = cost_usd + $6",
-        usage.input + usage.cache_read + usage.cache_write,
-        usage.output,
-        usage.cache_read,
-        usage.cache_write,
-        attempt.cost_usd,
-    )
     writer.event(
         "model.attempt",
         {

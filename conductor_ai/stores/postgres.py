@@ -32,12 +32,15 @@ _AWAY = (
     TimeoutError,
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,  # it shuts down, starts, or has cancelled the statement
     asyncpg.InsufficientResourcesError,
-    asyncpg.QueryCanceledError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InternalServerError,  # what poolers answer when they are full
+    asyncpg.ReadOnlySQLTransactionError,  # in the middle of a failover, or out of disk
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidCachedStatementError,  # a migration ran meanwhile: the next attempt prepares the statement anew
+    asyncpg.OutdatedSchemaCacheError,
     asyncpg.InterfaceError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -60,6 +63,10 @@ async def _prepare(connection: Any) -> None:
         await connection.set_type_codec(
             name, schema="pg_catalog", encoder=lambda value: json.dumps(value, ensure_ascii=False), decoder=json.loads
         )
+
+
+async def _nothing_to_reset(_connection: Any) -> None:
+    """Nothing depends on the state of a session, so a connection goes back without a round trip of its own."""
 
 
 class Database:
@@ -90,6 +97,7 @@ class Database:
                     timeout=CONNECT_SECONDS,
                     command_timeout=STATEMENT_SECONDS,
                     init=_prepare,
+                    reset=_nothing_to_reset,
                     statement_cache_size=0 if pooled else 200,
                     max_inactive_connection_lifetime=300,
                 )

@@ -77,7 +77,16 @@ class OpenSession:
     start_state: str
     keyed: bool
     cancel_requested: bool
-    input: SessionInput
+    stored_input: JsonObject
+
+    @property
+    def input(self) -> SessionInput:
+        """The workflow's input.
+
+        Raises:
+            ValueError: another version of this program wrote it.
+        """
+        return SessionInput.model_validate(self.stored_input)
 
 
 class Sessions:
@@ -243,12 +252,21 @@ class Sessions:
         ):
             raise Conflict("This decision id stands for another decision.", code=Code.ALREADY_DECIDED)
 
-    async def decided(self, session_id: str, decision: Decision) -> None:
+    async def withdraw(self, decision: Decision) -> None:
+        """Take back an intention that was refused."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "DELETE FROM conductor.decisions WHERE call_id = $1 AND decision_id = $2 AND NOT counted",
+                decision.call_id,
+                clean(decision.decision_id),
+            )
+
+    async def decided(self, session_id: str, decision: Decision, *, allow_unverified: bool = True) -> None:
         """Write the decision that the workflow accepted, so that the caller reads its own write."""
 
         async def change(writer: Writer) -> None:
             if not writer.ended:
-                await apply_decision(writer, decision)
+                await apply_decision(writer, decision, allow_unverified=allow_unverified)
 
         await self._journal.write_unfenced(session_id, change)
 
@@ -256,8 +274,8 @@ class Sessions:
         """Sessions that have not ended and were not touched for a while, oldest first."""
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
-                "SELECT * FROM conductor.sessions WHERE ended_at IS NULL "
-                "AND updated_at < clock_timestamp() - make_interval(secs => $1) "
+                "SELECT id, org_id, run_id, start_state, keyed, cancel_requested_at, input FROM conductor.sessions "
+                "WHERE ended_at IS NULL AND updated_at < clock_timestamp() - make_interval(secs => $1) "
                 "ORDER BY reconciled_at NULLS FIRST, updated_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
                 older_than_seconds,
                 limit,
@@ -274,10 +292,18 @@ class Sessions:
                 start_state=row["start_state"],
                 keyed=row["keyed"],
                 cancel_requested=row["cancel_requested_at"] is not None,
-                input=SessionInput.model_validate(row["input"]),
+                stored_input=row["input"],
             )
             for row in rows
         ]
+
+    async def forget_keys(self) -> None:
+        """Delete idempotency keys whose time is over."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "DELETE FROM conductor.idempotency WHERE created_at < clock_timestamp() - make_interval(hours => $1)",
+                IDEMPOTENCY_HOURS,
+            )
 
     async def with_unknown_calls(self, *, limit: int = 100) -> list[str]:
         """Ended sessions with calls whose outcome is not known yet, of the last day."""

@@ -50,6 +50,8 @@ class Conversation:
     turns: tuple[Turn, ...]
     tools: tuple[str, ...]
     cancel_requested: bool
+    set_back: bool
+    """True if a reset left answers behind, one of which may be for exactly this conversation."""
 
 
 def counts_as_step(stop: Stop, *, has_calls: bool) -> bool:
@@ -70,7 +72,7 @@ def stored_call(row: Any) -> StoredCall:
     )
 
 
-def _turns_of(reply: ModelReply, calls: list[StoredCall]) -> list[Turn]:
+def _turns_of(reply: ModelReply, calls: list[Any]) -> list[Turn]:
     """The turns that one answered call and its results add to the conversation."""
     if reply.stop in REPAIRS and not counts_as_step(reply.stop, has_calls=bool(reply.calls)):
         return [AssistantTurn(text=reply.text or "(no readable reply)"), UserTurn(text=REPAIRS[reply.stop])]
@@ -83,13 +85,13 @@ def _turns_of(reply: ModelReply, calls: list[StoredCall]) -> list[Turn]:
         )
     ]
     for call in calls:
-        result = call.result or ToolResult(ok=False, content="This call has no result.")
+        content = "This call has no result." if call["content"] is None else call["content"]
         said.append(
             ResultTurn(
-                provider_id=call.provider_id,
-                tool=call.tool,
-                text=shorten(result.content, TO_MODEL_BYTES),
-                ok=result.ok,
+                provider_id=call["provider_id"],
+                tool=call["tool"],
+                text=shorten(content, TO_MODEL_BYTES),
+                ok=bool(call["ok"]),
             )
         )
     return said
@@ -98,7 +100,9 @@ def _turns_of(reply: ModelReply, calls: list[StoredCall]) -> list[Turn]:
 async def conversation(connection: Connection, session_id: str, before: int) -> Conversation:
     """Everything said before model call `before`."""
     session = await connection.fetchrow(
-        "SELECT org_id, system_prompt, tools, cancel_requested_at FROM conductor.sessions WHERE id = $1", session_id
+        "SELECT org_id, system_prompt, tools, cancel_requested_at, EXISTS (SELECT FROM conductor.model_calls m WHERE "
+        "m.session_id = s.id AND m.superseded) AS set_back FROM conductor.sessions s WHERE id = $1",
+        session_id,
     )
     said = await connection.fetch(
         "SELECT role, body FROM conductor.messages WHERE session_id = $1 ORDER BY part", session_id
@@ -110,13 +114,14 @@ async def conversation(connection: Connection, session_id: str, before: int) -> 
         before,
     )
     rows = await connection.fetch(
-        "SELECT * FROM conductor.tool_calls WHERE session_id = $1 AND NOT superseded AND call_no < $2 ORDER BY call_no, idx",
+        "SELECT call_no, provider_id, tool, result ->> 'content' AS content, (result ->> 'ok')::boolean AS ok "
+        "FROM conductor.tool_calls WHERE session_id = $1 AND NOT superseded AND call_no < $2 ORDER BY call_no, idx",
         session_id,
         before,
     )
-    calls: dict[int, list[StoredCall]] = {}
+    calls: dict[int, list[Any]] = {}
     for row in rows:
-        calls.setdefault(row["call_no"], []).append(stored_call(row))
+        calls.setdefault(row["call_no"], []).append(row)
     assert session is not None
     system = [session["system_prompt"], *(m["body"] for m in said if m["role"] == "system")]
     turns: list[Turn] = [
@@ -132,4 +137,5 @@ async def conversation(connection: Connection, session_id: str, before: int) -> 
         turns=tuple(turns),
         tools=tuple(session["tools"]),
         cancel_requested=session["cancel_requested_at"] is not None,
+        set_back=session["set_back"],
     )

@@ -61,6 +61,24 @@ _PHASE = f"""
 """The phase is derived from the rows under the lock, so that it can never disagree with them."""
 
 
+_FLUSH = f"""
+    WITH written AS (
+      INSERT INTO conductor.events (session_id, seq, type, dedupe, body)
+      SELECT $1, $2 + item.number, item.event ->> 0, item.event ->> 1, item.event -> 2
+      FROM jsonb_array_elements($4::jsonb) WITH ORDINALITY AS item (event, number)
+    )
+    UPDATE conductor.sessions s SET version = $3, updated_at = clock_timestamp(), phase = {_PHASE} WHERE id = $1
+"""
+"""Events and version in one round trip. The phase sees what earlier statements of the transaction wrote."""
+
+_LOCK = """
+    SELECT id, org_id, status, run_id, start_state, version, steps, last_call_no, cost_usd, retry, cancel_requested_at,
+      stop_reason, error
+    FROM conductor.sessions WHERE id = $1 FOR NO KEY UPDATE
+"""
+"""Without what may be large (prompt, input, answer): every write begins with this."""
+
+
 class Writer:
     """The writes of one transaction on one session. Made by `locked`; events are appended by `flush`."""
 
@@ -99,18 +117,8 @@ class Writer:
         """Write events and version. None if nothing changed."""
         if not self._events:
             return None
-        first = self.row["version"] + 1
-        await self.connection.executemany(
-            "INSERT INTO conductor.events (session_id, seq, type, dedupe, body) VALUES ($1, $2, $3, $4, $5)",
-            [(self.session_id, first + i, kind, dedupe, body) for i, (kind, dedupe, body) in enumerate(self._events)],
-        )
-        version = first + len(self._events) - 1
-        await self.connection.execute(
-            f"UPDATE conductor.sessions s SET version = $2, updated_at = clock_timestamp(), phase = {_PHASE} "
-            "WHERE id = $1",
-            self.session_id,
-            version,
-        )
+        version = self.row["version"] + len(self._events)
+        await self.connection.execute(_FLUSH, self.session_id, self.row["version"], version, self._events)
         return Committed(self.row["org_id"], self.session_id, version, self.row["steps"])
 
 
@@ -120,7 +128,7 @@ async def locked(connection: Connection, session_id: str) -> Writer:
     Raises:
         NotFound: there is no such session.
     """
-    row = await connection.fetchrow("SELECT * FROM conductor.sessions WHERE id = $1 FOR NO KEY UPDATE", session_id)
+    row = await connection.fetchrow(_LOCK, session_id)
     if row is None:
         raise NotFound("There is no such session.")
     return Writer(connection, row)

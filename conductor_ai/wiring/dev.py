@@ -49,7 +49,8 @@ def _dev_options(
         finally:
             await database.close()
 
-    command = (sys.executable, "-m", "conductor_ai.cli")
+    # -P: a redis.py or docker.py in the folder where somebody types `conductor dev` is not the package of that name.
+    command = (sys.executable, "-P", "-m", "conductor_ai.cli")
     return DevOptions(
         settings=settings,
         environ=environ,

@@ -1,9 +1,11 @@
 """Which providers, tools and sandbox a worker gets."""
 
 import logging
+import os
 from typing import Any
 
 from activities.egress.client import Egress
+from activities.egress.rules import parse_exception
 from activities.providers.base import Factory, Provider
 from activities.sandbox.base import Language, Sandbox
 from activities.sandbox.off import OffSandbox
@@ -15,6 +17,7 @@ from activities.tools.code_run import CodeRun
 from activities.tools.registry import Registry, built_in_modules, discover, named_modules
 from activities.tools.sql_query import SqlQuery
 from activities.tools.web_fetch import WebFetch
+from conductor_ai.embedded.page import page_of_this_stack
 from conductor_ai.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -51,8 +54,7 @@ def provider_factories(settings: Settings) -> dict[str, Factory]:
 def _egress(settings: Settings) -> Egress:
     exception: tuple[str, int] | None = None
     if settings.dev_page is not None:
-        host, _, port = settings.dev_page.rpartition(":")
-        exception = (host, int(port))
+        exception = parse_exception(page_of_this_stack(settings.dev_page, os.getppid()))
         log.warning("web_fetch may ask the demo page at %s: the one exception to the egress check", settings.dev_page)
     return Egress(
         ports=settings.web_ports,
@@ -62,15 +64,22 @@ def _egress(settings: Settings) -> Egress:
     )
 
 
-async def sandbox_of(settings: Settings, *, serves: bool) -> Sandbox:
+def images_of(settings: Settings) -> dict[Language, str]:
+    """The image of each language."""
+    return {Language.PYTHON: settings.sandbox_image_python, Language.JAVASCRIPT: settings.sandbox_image_node}
+
+
+async def sandbox_of(settings: Settings, *, serves: bool, ready: int = 0) -> Sandbox:
+    """The sandbox of this machine, tried. `ready`: containers of each language to keep ready from now on."""
     if not serves:
         return OffSandbox("Code is run by other workers.")
     chosen = await choose(
         settings.sandbox,
-        images={Language.PYTHON: settings.sandbox_image_python, Language.JAVASCRIPT: settings.sandbox_image_node},
+        images=images_of(settings),
         docker_host=settings.docker_host,
         runtime=settings.sandbox_runtime,
         unsafe_subprocess=settings.unsafe_subprocess,
+        ready=ready,
     )
     return OffSandbox(chosen.reason) if isinstance(chosen, NoSandbox) else chosen
 

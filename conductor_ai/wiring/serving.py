@@ -12,6 +12,7 @@ async def run_api(settings: Settings) -> None:
     import uvicorn
 
     from api.app import create_app
+    from api.connections import Impatient
     from api.deps import make_deps
 
     configure_logging(settings)
@@ -24,6 +25,8 @@ async def run_api(settings: Settings) -> None:
             create_app(deps),
             host=settings.host,
             port=settings.port,
+            http=Impatient,
+            ws="none",
             log_config=None,
             timeout_graceful_shutdown=8,
             server_header=False,

@@ -8,12 +8,12 @@ from conductor_ai.stores.postgres import Database
 
 async def run_migrations(settings: Settings) -> list[str]:
     """Bring the store's schema up to this version. Returns what was applied."""
-    return await migrate_url(settings.store_url)
+    return await migrate_url(settings.store_url, pooler=settings.store_behind_pooler)
 
 
-async def migrate_url(url: str) -> list[str]:
+async def migrate_url(url: str, *, pooler: bool | None = None) -> list[str]:
     """Bring the schema of the database at this URL up to this version."""
-    database = Database(url, size=1)
+    database = Database(url, size=1, pooler=pooler)
     try:
         return await migrate(database)
     finally:

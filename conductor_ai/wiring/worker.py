@@ -83,10 +83,11 @@ async def worker_parts(
         stack.push_async_callback(copies.close)
         engine = Engine(client, settings.task_queue)
         journal = Journal(database, engine.current_run, copies)
-        calls, ending = CallJournal(journal), Ending(journal)
+        calls, ending = CallJournal(journal, allow_unverified=settings.allow_signals), Ending(journal)
         serves_code = Queue.SANDBOX.value in settings.worker_queues
-        sandbox = await sandbox_of(settings, serves=serves_code) if registry is None else OffSandbox("Not used.")
+        sandbox: Sandbox = OffSandbox("Not used.")
         if registry is None:
+            sandbox = await sandbox_of(settings, serves=serves_code, ready=settings.sandbox_pool)
             registry = registry_of(settings, sandbox)
         stack.push_async_callback(registry.close)
         await stack.enter_async_context(reaping(sandbox))

@@ -5,6 +5,7 @@
 # and name it in CONDUCTOR_SANDBOX_IMAGE_PYTHON. A base that has both packages already is taken as it is, without a network.
 ARG BASE=python:3.11-slim
 FROM ${BASE}
+USER 0:0
 RUN python3 -c "import numpy, pandas" 2>/dev/null \
  || python3 -m pip install --quiet --no-cache-dir --root-user-action=ignore "numpy>=2,<3" "pandas>=2,<3"
 # One thread for each library: they start one for every processor of the machine, and the sandbox allows 64 in all.

@@ -8,9 +8,9 @@ import uuid
 import pytest
 
 from activities.sandbox.base import OUTPUT_LIMIT, Language, Sandbox
-from tests.fixtures_docker import EVERY_SANDBOX, a_job, processes_with, wait_until
+from tests.fixtures_docker import EVERY_WAY, a_job, processes_with, wait_until
 
-pytestmark = pytest.mark.parametrize("sandbox", EVERY_SANDBOX, indirect=True)
+pytestmark = [pytest.mark.parametrize("sandbox", EVERY_WAY, indirect=True), pytest.mark.usefixtures("filled")]
 
 JS = Language.JAVASCRIPT
 

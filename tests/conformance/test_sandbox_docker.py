@@ -27,14 +27,6 @@ pytestmark = pytest.mark.needs_docker
 SLEEP = "import time; print('x'); time.sleep(60)"
 
 
-@pytest.fixture(scope="session")
-def engine(docker_sandbox: DockerSandbox, docker_settings: Settings) -> docker.APIClient:
-    """The engine, asked directly."""
-    client = docker.APIClient(base_url=docker_settings.docker_host, version="auto", timeout=10)
-    yield client
-    client.close()
-
-
 def of_call(engine: docker.APIClient, call_id: str, running: bool = False) -> list[dict[str, Any]]:
     """The containers of one call as the engine lists them."""
     found: list[dict[str, Any]] = engine.containers(all=not running, filters={"label": [f"{CALL}={call_id}"]})
@@ -53,11 +45,11 @@ async def cancel(run: "asyncio.Future[Any]") -> None:
     await asyncio.wait([run])
 
 
-async def test_every_limit_is_set(docker_sandbox: DockerSandbox, engine: docker.APIClient) -> None:
+async def test_every_limit_is_set(docker_sandbox: DockerSandbox, docker_engine: docker.APIClient) -> None:
     """The engine itself tells the hardening of a running container: nothing of it got lost on the way."""
     job = a_job(SLEEP, timeout=30)
     run = asyncio.ensure_future(docker_sandbox.run(job))
-    container = engine.inspect_container((await started(engine, job.call_id))["Id"])
+    container = docker_engine.inspect_container((await started(docker_engine, job.call_id))["Id"])
     await cancel(run)
     host = container["HostConfig"]
     assert {
@@ -84,7 +76,7 @@ async def test_every_limit_is_set(docker_sandbox: DockerSandbox, engine: docker.
     }
     assert host["Tmpfs"] == {"/tmp": "rw,noexec,nosuid,nodev,size=16777216,nr_inodes=4096,mode=1777"}
     assert host["ShmSize"] == 2**20
-    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {"nofile": 256, "core": 0, "cpu": 35}
+    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {"nofile": 256, "core": 0, "cpu": 65}
     assert host["CgroupnsMode"] == "private"
     assert host["IpcMode"] == "private"
     assert host["LogConfig"]["Type"] == "none"
@@ -101,11 +93,11 @@ async def test_every_limit_is_set(docker_sandbox: DockerSandbox, engine: docker.
     assert "time.sleep" not in json.dumps(container)
 
 
-async def test_labels(docker_sandbox: DockerSandbox, engine: docker.APIClient) -> None:
+async def test_labels(docker_sandbox: DockerSandbox, docker_engine: docker.APIClient) -> None:
     """A container says whose it is and until when."""
     job = a_job(SLEEP, timeout=30)
     run = asyncio.ensure_future(docker_sandbox.run(job))
-    labels = (await started(engine, job.call_id))["Labels"]
+    labels = (await started(docker_engine, job.call_id))["Labels"]
     await cancel(run)
     assert {name: labels[f"conductor.{name}"] for name in ("session", "call", "run", "attempt")} == {
         "session": "sess_test",
@@ -117,7 +109,7 @@ async def test_labels(docker_sandbox: DockerSandbox, engine: docker.APIClient) -
     assert labels[OWNER]
 
 
-async def test_nothing_is_left(docker_sandbox: DockerSandbox, engine: docker.APIClient) -> None:
+async def test_nothing_is_left(docker_sandbox: DockerSandbox, docker_engine: docker.APIClient) -> None:
     """However a run ends, its container is removed when the result is there."""
     endings = {
         "well": "print(1)",
@@ -129,52 +121,54 @@ async def test_nothing_is_left(docker_sandbox: DockerSandbox, engine: docker.API
     for name, source in endings.items():
         job = a_job(source, timeout=1)
         await docker_sandbox.run(job)
-        assert of_call(engine, job.call_id) == [], name
+        assert of_call(docker_engine, job.call_id) == [], name
     for after in (0.0, 0.03, 0.08, 0.3):
         job = a_job(SLEEP)
         run = asyncio.ensure_future(docker_sandbox.run(job))
         await asyncio.wait([run], timeout=after)
         await cancel(run)
-        assert of_call(engine, job.call_id) == [], f"cancelled after {after} s"
+        assert of_call(docker_engine, job.call_id) == [], f"cancelled after {after} s"
 
 
-async def test_a_retry_removes_its_predecessor(make_docker: MakeDocker, engine: docker.APIClient) -> None:
+async def test_a_retry_removes_its_predecessor(make_docker: MakeDocker, docker_engine: docker.APIClient) -> None:
     """The next attempt at a call, by another worker, ends what the first one runs, and then runs itself."""
     first, second = make_docker(), make_docker()
     job = a_job(SLEEP, timeout=30)
     run = asyncio.ensure_future(first.run(job))
-    old = (await started(engine, job.call_id))["Id"]
+    old = (await started(docker_engine, job.call_id))["Id"]
     outcome = await second.run(job.model_copy(update={"attempt": 2, "source": "print('second')"}))
     assert outcome.stdout == "second\n"
     with pytest.raises(docker.errors.NotFound):
-        engine.inspect_container(old)
+        docker_engine.inspect_container(old)
     # The first worker finds its container gone: that is the engine's trouble and no outcome of the code.
     with pytest.raises(ToolUnavailable):
         await run
 
 
-async def test_a_late_attempt_does_not_end_its_successor(make_docker: MakeDocker, engine: docker.APIClient) -> None:
+async def test_a_late_attempt_does_not_end_its_successor(
+    make_docker: MakeDocker, docker_engine: docker.APIClient
+) -> None:
     """An attempt that comes after a newer one has started leaves that one alone."""
     job = a_job("import time; time.sleep(1.5); print('newer')", timeout=30, attempt=2)
     newer = asyncio.ensure_future(make_docker().run(job))
-    await started(engine, job.call_id)
+    await started(docker_engine, job.call_id)
     await make_docker().run(job.model_copy(update={"attempt": 1, "source": "print('older')"}))
     assert (await newer).stdout == "newer\n"
 
 
-async def test_the_reaper_leaves_the_living_alone(make_docker: MakeDocker, engine: docker.APIClient) -> None:
+async def test_the_reaper_leaves_the_living_alone(make_docker: MakeDocker, docker_engine: docker.APIClient) -> None:
     """What this worker runs, and what another living worker runs, stays."""
     mine, other = make_docker(), make_docker()
     jobs = [a_job("import time; time.sleep(1.5); print('done')"), a_job("import time; time.sleep(1.5); print('done')")]
     runs = [asyncio.ensure_future(mine.run(jobs[0])), asyncio.ensure_future(other.run(jobs[1]))]
     for job in jobs:
-        await started(engine, job.call_id)
+        await started(docker_engine, job.call_id)
     await mine.reap()
     assert [outcome.stdout for outcome in await asyncio.gather(*runs)] == ["done\n", "done\n"]
 
 
 async def test_the_reaper_removes_what_a_dead_worker_left(
-    make_docker: MakeDocker, engine: docker.APIClient, docker_settings: Settings, tmp_path: Path
+    make_docker: MakeDocker, docker_engine: docker.APIClient, docker_settings: Settings, tmp_path: Path
 ) -> None:
     """A worker that got SIGKILL leaves a container; the next worker on the machine removes it when it starts."""
     call_id = f"call_{uuid.uuid4().hex}"
@@ -191,15 +185,15 @@ asyncio.run(DockerSandbox(images, base_url={docker_settings.docker_host!r}).run(
 """
     )
     worker = await asyncio.create_subprocess_exec(sys.executable, str(script))
-    await started(engine, call_id)
+    await started(docker_engine, call_id)
     worker.kill()
     await worker.wait()
     async with reaping(make_docker()):
-        await wait_until(lambda: of_call(engine, call_id) == [], "the container is removed")
+        await wait_until(lambda: of_call(docker_engine, call_id) == [], "the container is removed")
 
 
 async def test_the_reaper_removes_what_is_expired_or_lost(
-    docker_sandbox: DockerSandbox, make_docker: MakeDocker, engine: docker.APIClient, docker_settings: Settings
+    docker_sandbox: DockerSandbox, make_docker: MakeDocker, docker_engine: docker.APIClient, docker_settings: Settings
 ) -> None:
     """Past its deadline a container goes whoever made it; so does one that its own maker has forgotten."""
     mine = make_docker()
@@ -208,10 +202,12 @@ async def test_the_reaper_removes_what_is_expired_or_lost(
     for call_id, owner in owners.items():
         deadline = int(time.time()) + (-1 if call_id == expired else 100)
         labels = {"conductor.sandbox": "1", CALL: call_id, DEADLINE: str(deadline), OWNER: owner}
-        engine.create_container(docker_settings.sandbox_image_python, ["true"], labels=labels, use_config_proxy=False)
+        docker_engine.create_container(
+            docker_settings.sandbox_image_python, ["true"], labels=labels, use_config_proxy=False
+        )
     assert await mine.reap() >= 2
-    assert {call_id: len(of_call(engine, call_id)) for call_id in owners} == {expired: 0, foreign: 1, lost: 0}
-    engine.remove_container(of_call(engine, foreign)[0]["Id"], force=True)
+    assert {call_id: len(of_call(docker_engine, call_id)) for call_id in owners} == {expired: 0, foreign: 1, lost: 0}
+    docker_engine.remove_container(of_call(docker_engine, foreign)[0]["Id"], force=True)
 
 
 async def test_a_missing_image_is_said_and_not_pulled(docker_sandbox: DockerSandbox, docker_settings: Settings) -> None:
@@ -224,14 +220,7 @@ async def test_a_missing_image_is_said_and_not_pulled(docker_sandbox: DockerSand
     assert "conductor sandbox prepare" in sandbox.describe()
     with pytest.raises(LanguageUnavailable, match=r"conductor-test-absent:1 is not on the Docker engine"):
         await sandbox.run(a_job("1", Language.JAVASCRIPT))
-    with pytest.raises(ToolUnavailable, match="could not be pulled"):
-        await sandbox.prepare()
     await sandbox.close()
-
-
-async def test_prepare_is_content_with_what_is_there(docker_sandbox: DockerSandbox) -> None:
-    """Images that the engine has are not asked for again."""
-    await docker_sandbox.prepare()
 
 
 async def test_an_unknown_runtime_is_said(docker_sandbox: DockerSandbox, docker_settings: Settings) -> None:
@@ -284,12 +273,12 @@ async def test_an_engine_that_hangs(tmp_path: Path) -> None:
     await server.wait_closed()
 
 
-async def test_a_container_that_others_remove(docker_sandbox: DockerSandbox, engine: docker.APIClient) -> None:
+async def test_a_container_that_others_remove(docker_sandbox: DockerSandbox, docker_engine: docker.APIClient) -> None:
     """A person who removes the container by hand gets a failed attempt, not a result that never comes."""
     job = a_job(SLEEP, timeout=30)
     run = asyncio.ensure_future(docker_sandbox.run(job))
-    container = await started(engine, job.call_id)
-    await asyncio.to_thread(engine.remove_container, container["Id"], force=True)
+    container = await started(docker_engine, job.call_id)
+    await asyncio.to_thread(docker_engine.remove_container, container["Id"], force=True)
     with pytest.raises(ToolUnavailable):
         await run
 

@@ -216,14 +216,15 @@ async def test_no_worker(temporal: Client, database: Database, hot: Hot, api: Ap
 
 
 async def test_no_worker_and_no_signals(temporal: Client, database: Database, hot: Hot, api: Api) -> None:
-    """A server that refuses signals leaves nothing behind and says so."""
+    """A server that refuses signals says so; what was intended is on record, and has decided nothing."""
     engine = Engine(temporal, new_id("queue"))
     async with serving(database, engine, hot, allow_signals=False) as alone:
         approval = await alone.hand.ask(await alone.start(tools=[]))
         answer = await alone.decide(approval)
         is_problem(answer, 503, "engine_unavailable")
         assert int(answer.headers["retry-after"]) > 0
-        assert (await alone.get(f"/v1/approvals/{approval['id']}")).json()["decisions"] == []
+        stored = (await alone.get(f"/v1/approvals/{approval['id']}")).json()
+        assert (stored["status"], [d["counted"] for d in stored["decisions"]]) == ("pending", [False])
 
 
 async def test_no_worker_and_late(temporal: Client, database: Database, hot: Hot, api: Api) -> None:

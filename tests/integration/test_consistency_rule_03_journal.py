@@ -112,7 +112,7 @@ async def test_usage_of_a_fenced_attempt_is_stored(
         r.parts.models._journal = place.models
         session_id = provider.session_id = await place.session(tools=())
         provider.error = error
-        with pytest.raises(Exception) as failed:  # noqa: PT011 - which one is asserted below
+        with pytest.raises(Exception) as failed:
             await as_activity(r.parts.models.call_model, asking(session_id), run_id="old")
         view = await place.view(session_id)
     assert getattr(failed.value, "type", None) in (Code.FENCED, Code.MODEL_UNAVAILABLE)

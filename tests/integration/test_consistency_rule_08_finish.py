@@ -132,9 +132,7 @@ async def _event_types(r: Rig, session_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize("first", ["the end", "the cancel"])
-async def test_cancel_and_end_in_one_activation(
-    temporal: Client, store_url: str, task_queue: str, first: str
-) -> None:
+async def test_cancel_and_end_in_one_activation(temporal: Client, store_url: str, task_queue: str, first: str) -> None:
     """`completed` is written, then Temporal is asked to cancel, and the workflow learns of both at once: it completes.
 
     The cancel is thrown into the first await after `finish`; natural code closes CANCELED there.

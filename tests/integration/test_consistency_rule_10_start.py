@@ -69,7 +69,8 @@ async def test_starting_twice_is_one_run(temporal: Client, store_url: str, task_
 
 async def test_a_keyed_start_is_made_up_for(temporal: Client, store_url: str, task_queue: str) -> None:
     """Temporal was away when it was asked for, and the caller has a key: the reconciler starts it, from the row."""
-    async with rig(temporal, store_url, task_queue, replies=[answer("late, but here")]) as r:
+    # Enough for the keyed sessions that other tests of this module leave behind: the reconciler starts those as well.
+    async with rig(temporal, store_url, task_queue, replies=[answer("late, but here")] * 5) as r:
         started = await r.sessions.create(new(), IdempotencyKey("route", new_id("key"), "a"))
         assert await r.engine.state(started.session_id) is None
         await reconciled(r, started.session_id, "started")
@@ -79,8 +80,7 @@ async def test_a_keyed_start_is_made_up_for(temporal: Client, store_url: str, ta
 
 async def test_a_start_without_a_key_is_abandoned(temporal: Client, store_url: str, task_queue: str) -> None:
     """Nobody can ask again for a session without a key: it fails with `abandoned`. Its late start ends at its claim."""
-    provider = ScriptedProvider([answer("never")])
-    async with rig(temporal, store_url, task_queue, provider=provider) as r:
+    async with rig(temporal, store_url, task_queue, replies=[answer("never")]) as r:
         started = await r.sessions.create(new(), None)
         session_id = started.session_id
         await reconciled(r, session_id, "abandoned")
@@ -96,7 +96,7 @@ async def test_a_start_without_a_key_is_abandoned(temporal: Client, store_url: s
     assert before.error is not None
     assert (before.status, before.error.code, before.error.retryable) == (Status.FAILED, "abandoned", True)
     assert after == before
-    assert provider.requests == []
+    assert after.input_tokens == 0
 
 
 async def test_a_cancelled_start_is_not_made_up_for(temporal: Client, store_url: str, task_queue: str) -> None:
@@ -127,6 +127,8 @@ async def test_a_claim_and_an_abandonment_at_once(database: Database) -> None:
     place = Place(database)
     for _ in range(20):
         session_id = await place.session()
+        claim: object
+        abandoned: object
         claim, abandoned = await asyncio.gather(
             place.answered(session_id, "run", 1), _abandon(place, session_id), return_exceptions=True
         )

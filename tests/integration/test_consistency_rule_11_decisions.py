@@ -51,11 +51,16 @@ async def test_api_and_workflow_write_the_same_decision_at_once(place: Place) ->
 async def test_two_people_decide_and_one_counts(place: Place) -> None:
     """Whatever reaches the rows second never flips them."""
     session_id, stored, approval = await waits(place)
-    await place.sessions.decided(session_id, decision_of(stored, "approve", by="ann"))
-    await place.sessions.decided(session_id, decision_of(stored, "deny", by="bob"))
+    for kind, by in (("approve", "ann"), ("deny", "bob")):
+        decision = decision_of(stored, kind, by=by)
+        await place.sessions.intend(ORG, decision)
+        await place.sessions.decided(session_id, decision)
     shown = await place.snapshots.approval(ORG, approval)
     assert shown is not None
-    assert (shown.status, [(d.by, d.counted) for d in shown.decisions]) == ("approved", [("ann", True)])
+    assert (shown.status, [(d.by, d.counted) for d in shown.decisions]) == (
+        "approved",
+        [("ann", True), ("bob", False)],
+    )
 
 
 async def test_an_intention_makes_a_signal_verified(place: Place) -> None:

@@ -111,4 +111,3 @@ async def test_a_whole_session(temporal: Client, store_url: str, task_queue: str
     assert view.steps[0].actions[0].observation == GOOD
     assert len(tool.runs) == 1
     assert len(provider.requests) == 2
-

@@ -4,6 +4,7 @@ import asyncio
 
 from temporalio.client import Client
 
+from activities.tools.base import Call, NotExecuted
 from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import Facts, ToolResult
 from tests.fixtures_servers import wait_until
@@ -82,6 +83,38 @@ async def test_while_a_write_runs(temporal: Client, store_url: str, task_queue: 
     assert (unknown.status, known.status) == (CallState.OUTCOME_UNKNOWN, CallState.SUCCEEDED)
     assert known.observation == "it was committed"
     assert len(tool.runs) == 1
+
+
+async def test_one_sessions_trouble_is_its_own(temporal: Client, store_url: str, task_queue: str) -> None:
+    """A tool whose ledger cannot be asked, because of a mistake in it, does not keep the reconciler from other sessions."""
+
+    async def forever(_arguments: Say, _call: object) -> ToolResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    class Broken(FakeTool):
+        async def outcome(self, called: Call, /) -> ToolResult | NotExecuted | None:
+            if called.session_id == first:
+                raise RuntimeError("a mistake")
+            return ToolResult(ok=True, content="found")
+
+    first, tool = "", Broken("web_fetch", forever, facts=WRITES)
+    async with rig(temporal, store_url, task_queue, replies=[FETCH, FETCH], tools=[tool]) as r:
+        ids = []
+        for number in (1, 2):
+            ids.append(await r.start())
+            first = ids[0]
+
+            async def begun(number: int = number) -> bool:
+                return len(tool.runs) == number
+
+            await wait_until(begun, "the tool")
+            await r.handle(ids[-1]).terminate("a test")
+        for session_id in ids:
+            await mended(r, session_id)
+        await r.parts.reconciler.round()
+        states = [(await r.view(session_id)).steps[0].actions[0].status for session_id in ids]
+    assert states == [CallState.OUTCOME_UNKNOWN, CallState.SUCCEEDED]
 
 
 async def test_continue_as_new_is_no_end(temporal: Client, store_url: str, task_queue: str) -> None:

@@ -171,3 +171,13 @@ async def test_a_read_that_was_asked_is_fenced_like_any_write(place: Place) -> N
         await place.calls.claim(
             fence(session_id), "old", 1, stored.call_id, decision=None, must_be_approved=False, repeated=True
         )
+
+
+async def test_nobody_is_asked_after_a_cancel_was_accepted(place: Place) -> None:
+    """The flag is set but Temporal was never told: a session that asks people now would wait for them in vain."""
+    session_id, stored = await place.session(), call("sql_query", WRITES)
+    await place.answered(session_id, "run", 1, stored)
+    await place.sessions.request_cancel("org_test", session_id, None)
+    with pytest.raises(Fenced):
+        await place.asked_about(session_id, "run", stored)
+    assert (await place.view(session_id)).pending_approvals == ()

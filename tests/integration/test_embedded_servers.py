@@ -21,7 +21,7 @@ from conductor_ai.embedded.guard import start_of
 from conductor_ai.embedded.page import EmbeddedPage
 from conductor_ai.embedded.ports import http_get, listener
 from conductor_ai.embedded.redis import EmbeddedRedis, Kind, find_server
-from conductor_ai.embedded.temporal import EmbeddedTemporal
+from conductor_ai.embedded.temporal import HTTP_NAME, EmbeddedTemporal
 from conductor_ai.errors import ConfigurationError
 from conductor_ai.names import ORG
 from tests.fixtures_servers import wait_until
@@ -139,7 +139,7 @@ async def test_temporal_serves_its_ui_and_attributes(temporal_server: EmbeddedTe
     """The UI answers on its own port, and every search attribute has the type that the code uses."""
     assert (await http_get("127.0.0.1", temporal_server.ui_port, "/"))[0] == 200
     path = "/api/v1/namespaces/default/search-attributes"
-    _, body = await http_get("127.0.0.1", temporal_server.http_port, path)
+    _, body = await http_get("127.0.0.1", temporal_server.http_port, path, name=HTTP_NAME)
     types = json.loads(body)["customAttributes"]
     assert {name: types[name].rpartition("_")[2] for name in types if name.startswith("Conductor")} == {
         "ConductorOrg": "KEYWORD",

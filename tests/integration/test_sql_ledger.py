@@ -192,7 +192,7 @@ async def test_a_call_id_with_other_arguments_is_not_answered(sql_target: SqlTar
 async def test_the_role_cannot_see_the_ledger_nor_leave_itself(sql_shop: Shop, sql_target: SqlTarget) -> None:
     """Even past the gate: no right to the ledger, and the settings that lead out are refused before."""
     await sql_target.run(PAY, [], 10, a_call())
-    login = await asyncpg.connect(sql_shop.url)
+    login = await asyncpg.connect(sql_shop.direct_url)
     try:
         await login.execute(f"SET ROLE {sql_shop.role}")
         for statement in (

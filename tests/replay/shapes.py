@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from uuid import uuid4
 
 from temporalio.client import Client, WorkflowHistory
@@ -25,7 +26,7 @@ async def history(r: Rig, session_id: str, run_id: str | None = None) -> Workflo
     return await r.client.get_workflow_handle(session_id, run_id=run_id).fetch_history()
 
 
-def _rig(client: Client, store_url: str, provider: ScriptedProvider):  # type: ignore[no-untyped-def]
+def _rig(client: Client, store_url: str, provider: ScriptedProvider) -> AbstractAsyncContextManager[Rig]:
     tools = [FakeTool("web_fetch"), FakeTool("sql_query")]
     return rig(client, store_url, f"queue_{uuid4().hex}", provider=provider, tools=tools)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
@@ -22,8 +21,8 @@ def program() -> Path:
 
 
 @pytest.fixture(scope="module")
-async def skipping() -> AsyncIterator[Client]:
-    """A client of a server of this module's own. Time stands still, except while a result is awaited."""
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """A server of this module's own. Its time stands still unless a test lets it skip."""
     environment = await WorkflowEnvironment.start_time_skipping(
         data_converter=pydantic_data_converter, test_server_existing_path=str(program())
     )
@@ -36,4 +35,4 @@ async def skipping() -> AsyncIterator[Client]:
         await environment.client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(namespace=environment.client.namespace, search_attributes=kinds)
         )
-        yield environment.client
+        yield environment

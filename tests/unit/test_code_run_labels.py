@@ -2,13 +2,26 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from activities.sandbox.base import Check, Language, SandboxJob
-from activities.sandbox.docker_labels import CALL, DEADLINE, OWNER, Fate, fate, is_predecessor, labels
+from activities.sandbox.docker_labels import (
+    CALL,
+    DEADLINE,
+    OWNER,
+    Fate,
+    fate,
+    is_predecessor,
+    known,
+    labels,
+    labels_ahead,
+    name_ahead,
+    name_of,
+)
 from activities.sandbox.owner import Life, Owner
 from activities.sandbox.select import Unavailable, choose
 from activities.sandbox.tasks import finish
@@ -38,6 +51,42 @@ def test_the_deadline_is_after_everything_else() -> None:
 def test_predecessors(changes: dict[str, str], expected: bool) -> None:
     """The same or an earlier attempt, or any of another run, is replaced; a later attempt is not."""
     assert is_predecessor(labels(JOB, Owner.myself(), NOW) | changes, JOB) is expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"attempt": 1}, False),
+        ({"attempt": 3}, True),
+        ({"run_id": "another"}, True),
+        ({"call_id": "d"}, False),
+    ],
+)
+@pytest.mark.parametrize("call_id", ["call_0f", "a.b/c d\n", "x" * 200])
+def test_a_name_says_what_labels_would(call_id: str, changes: dict[str, object], expected: bool) -> None:
+    """A container that was made ahead is known by its name alone, whatever characters the ids have."""
+    job = JOB.model_copy(update={"call_id": call_id})
+    name = name_of(job, NOW)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,250}", name)
+    said = known(name, labels_ahead(Owner.myself(), NOW - 300, 660))
+    assert said[DEADLINE] == labels(job, Owner.myself(), NOW)[DEADLINE]
+    assert is_predecessor(said, job.model_copy(update=changes)) is expected
+    assert is_predecessor(labels(job, Owner.myself(), NOW), job.model_copy(update=changes)) is expected
+
+
+@pytest.mark.parametrize("name", ["conductor.ready.0a1b", "conductor", "", "other.s.c.r.1.9.x", "a.b.c.d.e.f.g.h"])
+def test_other_names_say_nothing(name: str) -> None:
+    """Neither a container without a job nor one of somebody else is taken for a call's."""
+    of = labels_ahead(Owner.myself(), NOW, 660)
+    assert known(name, of) == of
+    assert not is_predecessor(known(name, of), JOB)
+    assert known(name_ahead(), of) == of
+
+
+def test_what_is_made_ahead_expires_after_the_longest_job() -> None:
+    """A worker on another machine may still give it the longest job at its last moment."""
+    assert int(labels_ahead(Owner.myself(), NOW, 660)[DEADLINE]) == NOW + 660 + 60 + 5 + 30
 
 
 def a_dead_owner() -> Owner:

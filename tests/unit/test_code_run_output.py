@@ -1,11 +1,12 @@
 """Keeping output within a limit, and taking Docker's frames apart."""
 
 import struct
+import subprocess
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.sandbox.base import Language
+from activities.sandbox.base import Language, SandboxJob
 from activities.sandbox.docker_stream import Demultiplexer
 from activities.sandbox.output import MARKER_ROOM, Captured
 from activities.sandbox.program import launcher, transfer
@@ -75,8 +76,21 @@ def test_frames_cut_anywhere(frames: list[tuple[int, bytes]], size: int) -> None
 
 
 def test_the_code_is_in_no_argument() -> None:
-    """The launcher's arguments depend on language and time alone; the code goes by the transfer, its length first."""
-    argv = launcher(Language.PYTHON, "python3", "/tmp", 1.2)
+    """The launcher's arguments say nothing of a job; hard stop, length and code go by the transfer."""
+    argv = launcher(Language.PYTHON, "python3", "/tmp", 660)
     assert argv[-1] == "/tmp/main.py"
-    assert "7" in argv
-    assert transfer("é\n") == b"3\n\xc3\xa9\n"
+    assert "660" in argv
+    job = SandboxJob(
+        language=Language.PYTHON, source="é\n", timeout_seconds=1.2, session_id="s", call_id="c", run_id="r", attempt=1
+    )
+    assert transfer(job) == b"7 3\n\xc3\xa9\n"
+
+
+def test_the_launcher_ends_with_its_stream() -> None:
+    """Without a whole job it runs nothing: stdin closed at once, closed in the middle, or open for longer than it waits."""
+    argv = launcher(Language.PYTHON, "python3", "/nonexistent", 1)
+    for sent in (b"", b"7", b"7 100\nprint(1)"):
+        done = subprocess.run(argv, input=sent, capture_output=True, timeout=10, check=False)
+        assert (done.returncode, done.stdout) == (125, b""), sent
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as waiting:
+        assert waiting.wait(timeout=5) == 125

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conductor_ai.visible import is_hidden, visible
+from conductor_ai.visible import is_hidden, unlinked, visible
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,10 @@ def test_nothing_hidden_is_left_and_twice_is_once(text: str) -> None:
     assert not any(is_hidden(char) for char in shown)
     assert visible(shown) == shown
     assert all(char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf") for char in shown)
+
+
+def test_one_line_of_markdown_makes_no_link() -> None:
+    """A title or a model's name cannot become a link, an image or a tag on Temporal's page."""
+    assert unlinked("openai:[x](http://e) ![y](z) <b>") == r"openai:\[x](http://e) !\[y](z) \<b>"
+    assert unlinked("a\\[b") == r"a\\\[b"
+    assert unlinked("plain words, 100 %") == "plain words, 100 %"

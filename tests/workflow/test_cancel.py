@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 import workflows
-from activities.tools.base import Call
+from activities.tools.base import Call, NotExecuted
 from conductor_ai.contracts.session import FinishInput, FinishOutcome
 from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import Facts, ToolResult
@@ -101,6 +102,27 @@ async def test_what_a_cancelled_write_did_is_found_out(temporal: Client, store_u
         view = await r.ended(session_id)
     assert tool.cancelled.is_set()
     assert (view.status, view.steps[0].actions[0].status) == (Status.CANCELLED, CallState.SUCCEEDED)
+
+
+async def test_a_ledger_that_cannot_be_asked(temporal: Client, store_url: str, task_queue: str) -> None:
+    """A mistake in a tool's look-up must not keep the workflow open: `finish` would be retried for ever."""
+
+    async def forever(_arguments: Say, _call: Call) -> ToolResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    class Broken(FakeTool):
+        async def outcome(self, _call: Call, /) -> ToolResult | NotExecuted | None:
+            raise RuntimeError("a mistake")
+
+    tool = Broken("web_fetch", forever, facts=Facts(writes=True))
+    async with rig(temporal, store_url, task_queue, replies=[FETCH], tools=[tool]) as r:
+        session_id = await r.start()
+        await asyncio.wait_for(tool.begun.wait(), 20)
+        await cancel(r, session_id)
+        view = await r.ended(session_id)
+        await assert_agrees(r, session_id)
+    assert view.steps[0].actions[0].status is CallState.OUTCOME_UNKNOWN
 
 
 async def test_two_cancels_and_a_failing_finish(temporal: Client, store_url: str, task_queue: str) -> None:
@@ -209,10 +231,13 @@ class TestDeadline:
             await assert_agrees(r, session_id)
         assert (view.status, view.stop_reason) == (Status.CANCELLED, StopReason.CANCELLED)
 
-    async def test_a_deadline_that_has_passed(self, temporal: Client, store_url: str, task_queue: str) -> None:
-        """A session whose deadline passed before a worker came pays for nothing."""
+    async def test_a_deadline_that_has_passed(
+        self, temporal: Client, store_url: str, task_queue: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A session whose deadline passed before a worker came pays for nothing, and nothing is logged as an error."""
         provider = Held([answer()], at=9)
         async with rig(temporal, store_url, task_queue, provider=provider) as r:
             view = await r.ended(await r.start(deadline_seconds=-1))
         assert view.stop_reason is StopReason.DEADLINE
         assert provider.requests == []
+        assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []

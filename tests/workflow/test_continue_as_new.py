@@ -1,14 +1,16 @@
 """Continue-as-new: whatever the workflow holds crosses to the next run, and nothing waits when it happens."""
 
 import asyncio
+from functools import partial
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from conductor_ai.contracts.session import Carried
 from conductor_ai.contracts.status import CallState, Status
 from conductor_ai.names import DECIDE, STATE
+from tests.fixtures_servers import wait_until
 from tests.gates import Held, activity_worker, reset_before, workflow_worker
-from tests.rig import answer, calls, rig
+from tests.rig import ORG, Rig, answer, calls, rig
 from tests.tools import FakeTool
 from workflows.pending import EARLY_MAX
 
@@ -92,7 +94,11 @@ async def test_nothing_is_carried_over_a_waiting_call(temporal: Client, store_ur
             [approval] = await r.pending(session_id)
             runs.add(await r.engine.current_run(session_id))
             await r.decide(approval, "approve")
-            while (await r.snapshots.approval("org_test", approval.id)).status == "pending":  # type: ignore[union-attr]
-                await asyncio.sleep(0.02)
+            await wait_until(partial(_closed, r, approval.id), "the decision to be written")
         view = await r.ended(session_id)
     assert (view.status, len(tool.runs), len(runs)) == (Status.COMPLETED, 2, 2)
+
+
+async def _closed(r: Rig, approval_id: str) -> bool:
+    shown = await r.snapshots.approval(ORG, approval_id)
+    return shown is not None and shown.status != "pending"

@@ -67,20 +67,22 @@ async def test_decided_while_it_is_prepared(temporal: Client, store_url: str, ta
 async def test_signalled_before_the_call_is_known(temporal: Client, store_url: str, task_queue: str) -> None:
     """The signal and the answer with the call come in one activation, the signal first: it waits for its call."""
     tool, provider = FakeTool("sql_query"), Held([QUERY, answer()], at=1)
-    async with rig(temporal, store_url, task_queue, provider=provider, tools=[tool], run=False) as r:
-        async with activity_worker(r):
-            async with workflow_worker(r):
-                session_id = await r.start()
-                await asyncio.wait_for(provider.asked.wait(), 20)
-            provider.go_on.set()
+    async with (
+        rig(temporal, store_url, task_queue, provider=provider, tools=[tool], run=False) as r,
+        activity_worker(r),
+    ):
+        async with workflow_worker(r):
+            session_id = await r.start()
+            await asyncio.wait_for(provider.asked.wait(), 20)
+        provider.go_on.set()
 
-            async def stored() -> bool:
-                return bool((await r.view(session_id)).steps)
+        async def stored() -> bool:
+            return bool((await r.view(session_id)).steps)
 
-            await wait_until(stored, "the journalled answer")
-            await send(r, session_id, await first_call(r, session_id), "deny", update=False)
-            async with workflow_worker(r):
-                view = await r.ended(session_id)
+        await wait_until(stored, "the journalled answer")
+        await send(r, session_id, await first_call(r, session_id), "deny", update=False)
+        async with workflow_worker(r):
+            view = await r.ended(session_id)
     assert view.steps[0].actions[0].status is CallState.DENIED
     assert tool.runs == []
 
