@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -24,7 +25,8 @@ from activities.sandbox.docker_labels import (
 )
 from activities.sandbox.owner import Life, Owner
 from activities.sandbox.select import Unavailable, choose
-from activities.sandbox.tasks import finish
+from activities.sandbox.tasks import Background, finish
+from conductor_ai.errors import ToolUnavailable
 
 NOW = 1_800_000_000.0
 JOB = SandboxJob(
@@ -174,3 +176,29 @@ async def test_work_is_finished_under_repeated_cancel() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert done == [True]
+
+
+async def test_work_in_the_background_is_waited_for_with_patience(caplog: pytest.LogCaptureFixture) -> None:
+    """A cancel waits for the work as long as was said, then the work goes on alone; its failure is in the log."""
+    gate, done = asyncio.Event(), []
+    background = Background("The removal of a thing")
+
+    async def work() -> None:
+        await gate.wait()
+        done.append(True)
+        raise ToolUnavailable("The engine is away.")
+
+    task = asyncio.ensure_future(background.finish(work(), 0.2))
+    await asyncio.sleep(0)
+    begun = time.monotonic()
+    task.cancel()
+    await asyncio.wait([task], timeout=0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert 0.15 < time.monotonic() - begun < 1
+    assert done == []
+    gate.set()
+    await background.close()
+    assert done == [True]
+    assert "The removal of a thing failed: The engine is away." in caplog.text
