@@ -100,10 +100,10 @@ class LoopbackServer:
         except (ConnectionError, asyncio.IncompleteReadError, CutOff):
             return
         finally:
-            del self._open[task]
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+            del self._open[task]  # only now: `stop` waits for those that still close
 
     async def _answer(self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Send one answer. False if the connection is of no more use."""
