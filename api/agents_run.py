@@ -10,6 +10,7 @@ from api.agents import needs_somebody, session_response
 from api.auth import MayOperate
 from api.bodies import Received, body_of
 from api.deps import Deps, Needs
+from api.idempotency import answers_repeats_itself
 from api.patience import ENGINE_SECONDS, within
 from api.problems import documented
 from api.requests import RunQuery, RunRequest, reference
@@ -45,6 +46,7 @@ router = APIRouter(tags=["sessions"])
         ),
     },
 )
+@answers_repeats_itself
 async def run(
     deps: Needs,
     caller: MayOperate,

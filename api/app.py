@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from api import agents, agents_cancel, agents_run, approvals, decisions, health, models, openapi, tools
+from api import agents, agents_cancel, agents_run, approvals, decisions, health, idempotency, models, openapi, tools
 from api.bodies import invalid
 from api.deps import Deps
 from api.middleware import Envelope, request_id_of
@@ -76,6 +76,7 @@ def create_app(deps: Deps) -> FastAPI:
     )
     app.state.deps = deps
     for module in ROUTERS:
+        idempotency.install(module.router)
         app.include_router(module.router)
     openapi.install(app)
     app.add_exception_handler(ConductorError, _conductor_error)

@@ -58,9 +58,17 @@ def body_of(model: type[M], *, optional: bool = False) -> Callable[[Request], Aw
             raw = b"{}"
         else:
             _require_json(request.headers.get("content-type", ""))
-        return _received(model, raw)
+        received = _received(model, raw)
+        request.state.body_sha256 = received.sha256
+        return received
 
     return read
+
+
+async def digest_of(request: Request) -> str:
+    """The digest of what was sent: of its JSON value where a route has read one, else of its bytes."""
+    known: str | None = getattr(request.state, "body_sha256", None)
+    return known if known is not None else hashlib.sha256(await _whole(request)).hexdigest()
 
 
 async def _whole(request: Request) -> bytes:

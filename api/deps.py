@@ -11,6 +11,7 @@ from api.rings import Rings
 from conductor_ai.settings import Settings
 from conductor_ai.stores.access import Keys
 from conductor_ai.stores.hot import Hot, HotCopies
+from conductor_ai.stores.idempotency import Answers
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.sessions import Sessions
 from conductor_ai.stores.snapshots import Snapshots
@@ -28,6 +29,7 @@ class Deps:
     engine: Engine
     hot: Hot
     keys: KeyCache
+    answers: Answers
     sessions: Sessions
     snapshots: Snapshots
     tools: Tools
@@ -46,6 +48,7 @@ def make_deps(settings: Settings, database: Database, engine: Engine, hot: Hot) 
         engine=engine,
         hot=hot,
         keys=KeyCache(Keys(database)),
+        answers=Answers(database),
         sessions=Sessions(Journal(database, engine.current_run, copies)),
         snapshots=snapshots,
         tools=Tools(database),

@@ -6,7 +6,7 @@ import re
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import Refused, problem
+from api.problems import FieldError, Refused, problem
 from conductor_ai.errors import Code, ConductorError
 from conductor_ai.names import new_id
 
@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,127}")
 MAX_QUERY_BYTES = 4096
 """Of a query string. A cursor has some hundred; thousands of parameters that nobody knows take seconds to refuse."""
+_SINGLE = ("Authorization", "X-API-Key", "X-Org-ID", "Idempotency-Key", "Content-Type")
+"""Headers that say who asks, and for what. Given twice, two readers of the same request may believe different ones."""
 _DEFAULT_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -26,6 +28,14 @@ def request_id_of(scope: Scope) -> str:
 def _check_query(query: bytes) -> None:
     if len(query) > MAX_QUERY_BYTES:
         raise Refused(f"The query string has more than {MAX_QUERY_BYTES} bytes.", code=Code.INVALID_REQUEST, status=414)
+
+
+def _check_single(headers: Headers) -> None:
+    for name in _SINGLE:
+        if len(set(headers.getlist(name))) > 1:
+            message = f"The header {name} is given more than once, each time with another value. Send one."
+            errors = [FieldError(f"/header/{name}", message)]
+            raise Refused(message, code=Code.INVALID_REQUEST, status=400, errors=errors)
 
 
 class Envelope:
@@ -57,6 +67,7 @@ class Envelope:
 
         try:
             _check_query(scope["query_string"])
+            _check_single(headers)
             self._check_length(headers)
             await self._app(scope, self._counted(receive), answer)
         except ConductorError as error:

@@ -21,6 +21,7 @@ STATUSES: Mapping[Code, tuple[int, str]] = {
     Code.MODEL_RETIRED: (422, "The model is retired"),
     Code.UNKNOWN_TOOL: (422, "Unknown tool"),
     Code.IDEMPOTENCY_MISMATCH: (422, "The idempotency key stands for another request"),
+    Code.IDEMPOTENCY_IN_FLIGHT: (409, "The same request is being carried out"),
     Code.UNAUTHENTICATED: (401, "No valid API key"),
     Code.FORBIDDEN: (403, "Not allowed"),
     Code.NOT_FOUND: (404, "Not found"),

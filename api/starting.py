@@ -1,9 +1,9 @@
 """From a request to a session: which model, which tools, until when."""
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from api.idempotency import checked
 from api.problems import FieldError, Refused
 from api.requests import RunRequest
 from conductor_ai import catalog
@@ -17,8 +17,6 @@ from conductor_ai.text import first_line
 
 ROUTE = "POST /v1/agents/run"
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-
 
 def idempotency_key(header: str | None, body_sha256: str) -> IdempotencyKey | None:
     """The key of a start, if the caller sent one.
@@ -26,12 +24,8 @@ def idempotency_key(header: str | None, body_sha256: str) -> IdempotencyKey | No
     Raises:
         Refused: it is no key.
     """
-    if header is None:
-        return None
-    if not _KEY.fullmatch(header):
-        message = "An Idempotency-Key has 1 to 255 visible ASCII characters."
-        raise Refused(message, code=Code.INVALID_REQUEST, errors=[FieldError("/header/Idempotency-Key", message)])
-    return IdempotencyKey(route=ROUTE, key=header, body_sha=body_sha256)
+    key = checked(header)
+    return None if key is None else IdempotencyKey(route=ROUTE, key=key, body_sha=body_sha256)
 
 
 def default_model(settings: Settings) -> str:

@@ -55,7 +55,7 @@ class Code(StrEnum):
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     """The `Idempotency-Key` came with another body within the last 24 hours."""
     IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
-    """Reserved. This version answers a request in flight by adopting the session that it made."""
+    """The same request is being carried out right now; `Retry-After` says when to ask again. Never the answer to a start."""
     STORE_UNAVAILABLE = "store_unavailable"
     """Postgres does not answer. Try again; `Retry-After` says when."""
     ENGINE_UNAVAILABLE = "engine_unavailable"

@@ -27,7 +27,7 @@ SHAPES = (
 )
 """Where the classes are that bodies are made of: their docstrings say what a field means."""
 HEADERS = {
-    "Idempotency-Key": "The caller's own name for this start: the same key and body again start nothing new.",
+    "Idempotency-Key": "The caller's own name for this request, for 24 hours: the same key and body again do nothing twice.",
     "if-none-match": "ETags that the caller has: 304 if the session is still at one of these versions.",
 }
 
