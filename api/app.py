@@ -9,14 +9,26 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from api import agents, agents_cancel, agents_run, approvals, decisions, health, idempotency, models, openapi, tools
+from api import (
+    agents,
+    agents_cancel,
+    agents_run,
+    approvals,
+    decisions,
+    explain,
+    health,
+    idempotency,
+    models,
+    openapi,
+    tools,
+)
 from api.bodies import invalid
 from api.deps import Deps
 from api.middleware import Envelope, request_id_of
 from api.problems import Refused, problem
 from conductor_ai.errors import Code, ConductorError, NotFound
 
-ROUTERS = (agents_run, agents, agents_cancel, approvals, decisions, tools, models, health)
+ROUTERS = (agents_run, agents, agents_cancel, explain, approvals, decisions, tools, models, health)
 
 
 @asynccontextmanager

@@ -53,7 +53,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Runs AI agents that survive crashes, wait for people, and can be inspected.",
 )
-sessions_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Lists, shows and cancels sessions.")
+sessions_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Lists, shows, explains and cancels sessions."
+)
 approvals_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Lists and decides calls that wait for a person."
 )
@@ -269,6 +271,14 @@ def sessions_show(session: SessionId, as_json: AsJson = False, data_dir: DataDir
     from conductor_ai.cli import sessions
 
     _end(sessions.show_session(_settings(data_dir), session, as_json=as_json, data_dir=data_dir))
+
+
+@sessions_app.command("explain")
+def sessions_explain(session: SessionId, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """Says why a session does not move, and who has to act."""
+    from conductor_ai.cli import explain
+
+    _end(explain.explain_session(_settings(data_dir), session, as_json=as_json))
 
 
 @sessions_app.command("cancel")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from conductor_ai.contracts.base import Contract, Json, JsonObject
 from conductor_ai.contracts.decisions import DecisionKind
+from conductor_ai.contracts.explain import Explanation
 from conductor_ai.contracts.status import Status
 from conductor_ai.contracts.views import ApprovalView, SessionSummary, SessionView
 from conductor_ai.errors import (
@@ -145,6 +146,14 @@ class Rest:
         path = f"/v1/agents/{quote(session_id, safe='')}"
         response = await self._send("GET", path, query=query, patience=patience, seconds=seconds)
         return None if response.status_code == HTTPStatus.NOT_MODIFIED else self._read(SessionView, response)
+
+    async def explain(self, session_id: str) -> Explanation:
+        """Why a session does not move.
+
+        Raises:
+            NotFound: there is none. Refused, Unavailable.
+        """
+        return self._read(Explanation, await self._send("GET", f"/v1/agents/{quote(session_id, safe='')}/explain"))
 
     async def sessions(self, *, status: Status | None = None, limit: int = 20, cursor: str | None = None) -> Sessions:
         """Sessions, newest first."""

@@ -64,6 +64,9 @@ async def show_session(settings: Settings, session_id: str, *, as_json: bool, da
     if view.pending_approvals:
         for line in hints.how_to_decide(place, view, data_dir):
             console().print(Text(line), soft_wrap=True)
+    elif not view.status.ended:
+        words = f"sessions explain {view.session_id}"
+        console().print(Text(f"Does it not move? `{hints.command(words, data_dir)}` says why."), soft_wrap=True)
     return ExitCode.COMPLETED
 
 

@@ -22,6 +22,7 @@ SHAPES = (
     "conductor_ai/contracts/tools.py",
     "conductor_ai/contracts/catalog.py",
     "conductor_ai/contracts/views.py",
+    "conductor_ai/contracts/explain.py",
     "api/requests.py",
     "api/responses.py",
 )
