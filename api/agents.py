@@ -12,7 +12,7 @@ from api.deps import Needs
 from api.patience import within
 from api.problems import documented
 from api.requests import SessionQuery, SessionsQuery
-from api.responses import Page
+from conductor_ai.contracts.answers import Page
 from conductor_ai.contracts.status import Phase
 from conductor_ai.contracts.views import SessionSummary, SessionView
 from conductor_ai.errors import Code

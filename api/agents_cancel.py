@@ -12,7 +12,7 @@ from api.ids import is_id
 from api.patience import ENGINE_SECONDS, within
 from api.problems import Refused, documented
 from api.requests import CancelRequest, reference
-from api.responses import CancelAnswer
+from conductor_ai.contracts.answers import CancelAnswer
 from conductor_ai.contracts.status import Phase, Status
 from conductor_ai.errors import Code, NotFound
 from conductor_ai.stores.sessions import CancelVerdict

@@ -14,8 +14,8 @@ from api.idempotency import answers_repeats_itself
 from api.patience import ENGINE_SECONDS, within
 from api.problems import documented
 from api.requests import RunQuery, RunRequest, reference
-from api.responses import RunAccepted
 from api.starting import idempotency_key, new_session
+from conductor_ai.contracts.answers import RunAccepted
 from conductor_ai.contracts.views import SessionView
 from conductor_ai.errors import Code, Unavailable
 from conductor_ai.settings import Settings

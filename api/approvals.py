@@ -11,7 +11,7 @@ from api.ids import is_id
 from api.patience import within
 from api.problems import documented
 from api.requests import ApprovalsQuery
-from api.responses import Page
+from conductor_ai.contracts.answers import Page
 from conductor_ai.contracts.views import ApprovalView
 from conductor_ai.errors import Code, NotFound
 from conductor_ai.stores.snapshots import ApprovalFilter, Snapshots

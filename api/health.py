@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from api.deps import Deps, Needs
 from api.patience import within
 from api.problems import Refused, documented
-from api.responses import Alive, Check, Health, Readiness
+from conductor_ai.contracts.answers import Alive, Check, Health, Readiness
 from conductor_ai.errors import Code, Unavailable
 
 router = APIRouter(tags=["health"])

@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from api.auth import AnyRole
 from api.deps import Needs
 from api.problems import documented
-from api.responses import ModelList, ModelView
 from api.starting import default_model
 from conductor_ai import catalog
+from conductor_ai.contracts.answers import ModelList, ModelView
 from conductor_ai.contracts.catalog import Model
 from conductor_ai.errors import Code, InvalidRequest, NotFound
 from conductor_ai.settings import Settings

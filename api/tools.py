@@ -9,7 +9,7 @@ from api.deps import Needs
 from api.patience import within
 from api.problems import documented
 from api.requests import ToolsQuery
-from api.responses import ToolList, ToolView
+from conductor_ai.contracts.answers import ToolList, ToolView
 from conductor_ai.errors import Code, NotFound
 
 router = APIRouter(tags=["tools"])
@@ -22,7 +22,9 @@ async def list_tools(deps: Needs, _caller: AnyRole, query: Annotated[ToolsQuery,
         published = await deps.tools.published()
     return ToolList(
         tools=tuple(
-            ToolView.of(tool) for tool in published if query.category is None or tool.spec.category is query.category
+            ToolView.of(tool.spec, available=tool.available)
+            for tool in published
+            if query.category is None or tool.spec.category is query.category
         )
     )
 
@@ -34,5 +36,5 @@ async def get_tool(deps: Needs, _caller: AnyRole, name: str) -> ToolView:
         published = await deps.tools.published()
     for tool in published:
         if tool.spec.name == name:
-            return ToolView.of(tool)
+            return ToolView.of(tool.spec, available=tool.available)
     raise NotFound("There is no such tool.")

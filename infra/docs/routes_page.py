@@ -24,7 +24,7 @@ SHAPES = (
     "conductor_ai/contracts/views.py",
     "conductor_ai/contracts/explain.py",
     "api/requests.py",
-    "api/responses.py",
+    "conductor_ai/contracts/answers.py",
 )
 """Where the classes are that bodies are made of: their docstrings say what a field means."""
 HEADERS = {

@@ -10,8 +10,7 @@ from conductor_ai.contracts.catalog import Capabilities, Price, ProviderName
 from conductor_ai.contracts.catalog import Model as CatalogModel
 from conductor_ai.contracts.catalog import Rates as CatalogRates
 from conductor_ai.contracts.status import Phase, Status
-from conductor_ai.contracts.tools import Category
-from conductor_ai.stores.tools import PublishedTool
+from conductor_ai.contracts.tools import Category, ToolSpec
 
 T = TypeVar("T")
 
@@ -58,10 +57,9 @@ class ToolView(Contract):
     note: str | None
 
     @classmethod
-    def of(cls, tool: PublishedTool) -> "ToolView":
+    def of(cls, spec: ToolSpec, *, available: bool) -> "ToolView":
         """The published tool as the API shows it."""
-        spec = tool.spec.model_dump(exclude={"queue"})
-        return cls(**spec, available=tool.available)
+        return cls(**spec.model_dump(exclude={"queue"}), available=available)
 
 
 class ToolList(Contract):
