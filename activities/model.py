@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from activities.boundary import sealed
 from activities.deltas import DeltaListener
 from activities.heartbeat import beating
+from activities.outputs import with_output
 from activities.persist import persist
 from activities.providers.base import Factory, Provider
 from activities.retries import delay_before
@@ -77,6 +78,7 @@ class ModelActivities:
             turns=conversation.turns,
             tools=self._registry.specs(conversation.tools),
             step=request.step,
+            output_schema=conversation.output_schema,
         )
         input_sha = text_sha256(asked.model_dump_json())
         session_id = request.fence.session_id
@@ -124,6 +126,7 @@ class ModelActivities:
                 await self._paid_if_used(request, run_id, "fault", listener.used)
                 raise
         reply = ModelReply.model_validate(clean_json(reply.model_dump(mode="json")))
+        reply = with_output(reply, asked.output_schema)
         return reply, self._attempt(request, reply.stop.value, reply.usage)
 
     def _provider(self, model: str) -> Provider:

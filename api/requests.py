@@ -72,7 +72,6 @@ class RunRequest(RequestModel):
         "/limits/max_cost_usd",
         "/limits/max_total_tokens",
         "/approval",
-        "/output_schema",
         "/fallback_models",
         "/webhook",
         "/mode",
@@ -92,6 +91,8 @@ class RunRequest(RequestModel):
     metadata: dict[MetadataKey, MetadataValue] | None = Field(None, max_length=METADATA_MAX)
     """The caller's own, at most 16 entries; shown again, otherwise not looked at."""
     limits: LimitsRequest | None = None
+    output_schema: dict[str, Any] | None = None
+    """JSON Schema (draft 2020-12) that the final answer must fit; its value is then `output`. References only within it."""
 
     @field_validator("messages")
     @classmethod

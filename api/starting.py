@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from api.idempotency import checked
+from api.outputs import checked_schema
 from api.problems import FieldError, Refused
 from api.requests import RunRequest
 from conductor_ai import catalog
@@ -83,6 +84,7 @@ def new_session(
     seconds = None if request.limits is None else request.limits.deadline_seconds
     asked = next(message.content for message in request.messages if message.role == "user")
     title = request.title or first_line(asked)
+    output_schema = checked_schema(request.output_schema)
     return NewSession(
         input=SessionInput(
             session_id=new_id("sess"),
@@ -102,4 +104,5 @@ def new_session(
         system_prompt=request.system_prompt or "",
         metadata=None if request.metadata is None else dict(request.metadata),
         warnings=catalog.warnings(model, today),
+        output_schema=output_schema,
     )

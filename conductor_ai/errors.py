@@ -77,6 +77,8 @@ class Code(StrEnum):
     """Twice in a row a reply was cut in the middle of a tool call."""
     MODEL_MALFORMED = "model_malformed"
     """Twice in a row a reply without native tool use was not the JSON object that was asked for."""
+    OUTPUT_INVALID = "output_invalid"
+    """Twice in a row the answer did not fit the session's `output_schema`."""
     CONTEXT_EXCEEDED = "context_exceeded"
     """The conversation no longer fits the model's context window."""
     MAX_STEPS = "max_steps"

@@ -64,6 +64,7 @@ class Rig:
         session_id = new_id("sess")
         names = tuple(tool.spec.name for tool in self.parts.registry)
         deadline = options.pop("deadline_seconds", None)
+        output_schema = options.pop("output_schema", None)
         given = SessionInput.model_validate(
             {
                 "session_id": session_id,
@@ -76,7 +77,8 @@ class Rig:
                 **options,
             }
         )
-        await self.sessions.create(NewSession(given, (Message("user", text),), title=title or text), None)
+        new = NewSession(given, (Message("user", text),), title=title or text, output_schema=output_schema)
+        await self.sessions.create(new, None)
         await self.engine.start(given)
         await self.sessions.mark_started(session_id)
         self.started.append(session_id)

@@ -83,6 +83,15 @@ def after_model(state: Carried, outcome: ModelOutcome) -> tuple[Carried, AskMode
                 Code.MODEL_MALFORMED,
                 "The model twice replied with something that could not be read. Choose a model with native tool use.",
             )
+        case Stop.INVALID_OUTPUT if state.output_repairs < REPAIRS_MAX:
+            return _repair(state).model_copy(update={"output_repairs": state.output_repairs + 1}), again
+        case Stop.INVALID_OUTPUT:
+            return state, End(
+                StopReason.ERROR,
+                Code.OUTPUT_INVALID,
+                "The model's answer twice did not fit the session's output_schema; the events output.rejected say why. "
+                "Describe the fields in the schema, make it simpler, or choose a model that can be held to a schema.",
+            )
         case Stop.PAUSE if state.repairs < PAUSES_MAX:
             return _repair(state), again
         case Stop.PAUSE:
@@ -114,7 +123,7 @@ def must_continue_as_new(state: Carried, session: SessionInput, *, steps_before:
 
 
 def _step(state: Carried) -> Carried:
-    return state.model_copy(update={"steps": state.steps + 1, "repairs": 0})
+    return state.model_copy(update={"steps": state.steps + 1, "repairs": 0, "output_repairs": 0})
 
 
 def _repair(state: Carried) -> Carried:

@@ -3,7 +3,9 @@
 from typing import Any
 
 from activities.providers.history import NOTHING_SAID, Asked, Said, SentCall, arrange
+from activities.providers.output_formats import closed_format, in_words
 from activities.providers.schemas import MOST_OPTIONAL, MOST_STRICT_TOOLS, MOST_UNIONS, strict_schema, weight
+from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.catalog import Model
 from conductor_ai.contracts.models import ModelRequest, Turn
 from conductor_ai.contracts.tools import ToolSpec
@@ -29,17 +31,40 @@ def body(request: ModelRequest, model: Model) -> dict[str, Any]:
         "max_tokens": min(limit, model.max_output) if model.max_output else limit,
         "messages": messages(request.turns),
     }
-    if request.system.strip():
-        made["system"] = [{"type": "text", "text": request.system, "cache_control": CACHE}]
+    system, format_ = request.system, _format(request, model, made["messages"])
+    if format_ is not None:
+        made["output_config"] = {"format": {"type": "json_schema", "schema": format_}}
+    else:
+        system = in_words(system, request.output_schema)
+    if system.strip():
+        made["system"] = [{"type": "text", "text": system, "cache_control": CACHE}]
     if request.tools:
-        made["tools"] = tools(request.tools, strict=model.capabilities.structured_output)
+        strict = model.capabilities.structured_output
+        made["tools"] = tools(request.tools, strict=strict, taken=(0, 0) if format_ is None else weight(format_))
     return made
 
 
-def tools(specs: tuple[ToolSpec, ...], *, strict: bool) -> list[Block]:
-    """Tool definitions; `strict` where schema and the limits of one request allow it."""
+def _format(request: ModelRequest, model: Model, sent: list[dict[str, Any]]) -> JsonObject | None:
+    """The format that the answer is held to, if the request allows one."""
+    if request.output_schema is None or not model.capabilities.structured_output:
+        return None
+    if sent and sent[-1]["role"] == "assistant":  # the API does not continue a given answer in a format
+        return None
+    format_ = closed_format(request.output_schema)
+    if format_ is None:
+        return None
+    optional, unions = weight(format_)
+    return format_ if optional <= MOST_OPTIONAL and unions <= MOST_UNIONS else None
+
+
+def tools(specs: tuple[ToolSpec, ...], *, strict: bool, taken: tuple[int, int] = (0, 0)) -> list[Block]:
+    """Tool definitions; `strict` where schema and the limits of one request allow it.
+
+    `taken`: optional properties and unions that the answer's format has used up of these limits.
+    """
     made: list[Block] = []
-    strict_tools = optional = unions = 0
+    strict_tools = 0
+    optional, unions = taken
     for spec in specs:
         tool: Block = {
             "name": spec.name,

@@ -1,11 +1,13 @@
 """The demo model: no language model but a small script, labelled so everywhere. It costs nothing and needs no key."""
 
 import asyncio
+import json
 import math
 import re
 from decimal import Decimal
 
 from activities.providers.base import Listener
+from activities.providers.demo_output import example
 from activities.providers.demo_policy import LABEL, next_move, since_last_user
 from activities.providers.demo_script import Step, parse
 from activities.retries import failure
@@ -36,9 +38,10 @@ class DemoProvider:
         done = sum(isinstance(turn, AssistantTurn) for turn in after)
         if not script:
             move = next_move(request.turns, frozenset(tool.name for tool in request.tools))
-            return await self._deliver(request, listener, move.text, (move.call,) if move.call else ())
+            text = move.text if move.call else _answer(request, move.text)
+            return await self._deliver(request, listener, text, (move.call,) if move.call else ())
         if done >= len(script):
-            return await self._deliver(request, listener, _results(after), ())
+            return await self._deliver(request, listener, _answer(request, _results(after)), ())
         step = script[done]
         if step.fail is not None:
             raise failure(step.fail, "The demo model")
@@ -88,6 +91,13 @@ def _calls(step: Step, number: int) -> tuple[ProposedCall, ...]:
         )
         for index, call in enumerate(step.calls)
     )
+
+
+def _answer(request: ModelRequest, text: str) -> str:
+    """The text, or a placeholder of the shape that is wanted."""
+    if request.output_schema is None:
+        return text
+    return f"{LABEL} {json.dumps(example(request.output_schema), ensure_ascii=False)}"
 
 
 def _results(after: tuple[object, ...]) -> str:

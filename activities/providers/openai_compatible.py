@@ -56,6 +56,8 @@ class OpenAICompatibleProvider:
         self._openrouter = is_openrouter(base_url)
         self._title = "OpenRouter" if self._openrouter else "The OpenAI-compatible endpoint"
         self._api_key = api_key
+        self._without_formats: set[str] = set()
+        """Models that were refused with `response_format` and answered without it."""
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(silence_seconds, connect=CONNECT_SECONDS),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
@@ -75,11 +77,23 @@ class OpenAICompatibleProvider:
         """
         if self._openrouter and self._api_key is None:
             raise failure(Kind.NO_KEY, self._title)
+        formats = request.model not in self._without_formats
+        try:
+            return await self._complete(request, listener, formats=formats)
+        except ModelFailure as error:
+            if error.kind != Kind.BAD_REQUEST or request.output_schema is None or request.tools or not formats:
+                raise
+        # Refused, so not billed. Servers that do not know response_format say so in words of their own.
+        reply = await self._complete(request, listener, formats=False)
+        self._without_formats.add(request.model)
+        return reply
+
+    async def _complete(self, request: ModelRequest, listener: Listener, *, formats: bool) -> ModelReply:
         model = find(request.model)
         in_react = uses_react(request, model)
         collector = Collector()
         try:
-            sent = body(request, model, openrouter=self._openrouter)
+            sent = body(request, model, openrouter=self._openrouter, formats=formats)
             async with self._client.stream("POST", self._url, json=sent) as response:
                 if response.status_code != 200:
                     raise await self._refused(response)
@@ -142,7 +156,7 @@ def _read_react(reply: ModelReply, request: ModelRequest, listener: Listener) ->
     if reply.stop is not Stop.END:
         return reply
     said = sum(turn.role == "assistant" for turn in request.turns)
-    read = react.reply(reply.text, reply.usage, f"react_{said}")
+    read = react.reply(reply.text, reply.usage, f"react_{said}", structured=request.output_schema is not None)
     if read.stop is not Stop.MALFORMED:
         listener.delta(read.final_answer or read.text)
     return read.model_copy(update={"provider_model": reply.provider_model})

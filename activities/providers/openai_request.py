@@ -4,6 +4,7 @@ from typing import Any
 
 from activities.providers import react
 from activities.providers.history import NOTHING_SAID, Asked, Said, SentCall, arrange
+from activities.providers.output_formats import in_words, response_format
 from conductor_ai.contracts.catalog import Model
 from conductor_ai.contracts.models import ModelRequest, Turn
 from conductor_ai.contracts.tools import ToolSpec
@@ -17,10 +18,18 @@ def uses_react(request: ModelRequest, model: Model) -> bool:
     return bool(request.tools) and not model.capabilities.native_tools
 
 
-def body(request: ModelRequest, model: Model, *, openrouter: bool) -> dict[str, Any]:
-    """The body, streamed and with usage. OpenRouter is asked for the cost too; others may refuse a field they do not know."""
+def body(request: ModelRequest, model: Model, *, openrouter: bool, formats: bool = True) -> dict[str, Any]:
+    """The body, streamed and with usage. OpenRouter is asked for the cost too; others may refuse a field they do not know.
+
+    `formats`: whether the endpoint takes `response_format`. It is sent only where there are no tools: many servers hold
+    a model to it from its first token, and then it can call none. The schema is always told in words too, because
+    others ignore the field.
+    """
     in_react = uses_react(request, model)
-    system = react.system(request.system, request.tools) if in_react else request.system
+    if in_react:
+        system = react.system(request.system, request.tools, request.output_schema)
+    else:
+        system = in_words(request.system, request.output_schema)
     limit = request.max_output_tokens
     made: dict[str, Any] = {
         "model": model.provider_model,
@@ -36,6 +45,8 @@ def body(request: ModelRequest, model: Model, *, openrouter: bool) -> dict[str, 
         made["stop"] = list(react.STOP_SEQUENCES)
     elif request.tools:
         made["tools"] = [_tool(spec) for spec in request.tools]
+    if request.output_schema is not None and not request.tools and formats:
+        made["response_format"] = response_format(request.output_schema)
     if openrouter:
         made["usage"] = {"include": True}
     return made

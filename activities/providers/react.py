@@ -26,6 +26,10 @@ further:
 {"thought": "...", "action": null, "is_final": true, "final_answer": "the whole answer for the person"}
 The arguments of an action must fit the JSON Schema of its tool."""
 
+OUTPUT = """\
+The final_answer is no text but a JSON value that fits this JSON Schema (draft 2020-12):
+{schema}"""
+
 MOST_STARTS = 200
 """Opening braces that are tried: a text with more is no answer."""
 
@@ -61,13 +65,14 @@ class Malformed:
     reason: str
 
 
-def system(prompt: str, tools: tuple[ToolSpec, ...]) -> str:
-    """The system prompt: the session's own, the format, and each tool with the schema of its parameters."""
+def system(prompt: str, tools: tuple[ToolSpec, ...], output_schema: JsonObject | None = None) -> str:
+    """The system prompt: the session's own, the format, the schema of the answer, and each tool with that of its parameters."""
     described = "\n\n".join(
         f"Tool {tool.name}: {tool.description}\nArguments: {json.dumps(tool.parameters, ensure_ascii=False)}"
         for tool in tools
     )
-    return "\n\n".join(part for part in (prompt.strip(), FORMAT, described) if part)
+    output = OUTPUT.format(schema=dump(output_schema)) if output_schema is not None else ""
+    return "\n\n".join(part for part in (prompt.strip(), FORMAT, output, described) if part)
 
 
 def messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
@@ -105,14 +110,17 @@ def _raw(turn: AssistantTurn) -> str | None:
     return str(turn.native[0].get("raw", ""))
 
 
-def dump(fields: dict[str, Any]) -> str:
+def dump(fields: Any) -> str:
     """JSON for a model to read: characters as they are."""
     return json.dumps(fields, ensure_ascii=False)
 
 
-def reply(text: str, usage: Usage, call_id: str) -> ModelReply:
-    """Our reply for a complete text of the model. What cannot be read is MALFORMED and says why in `stop_detail`."""
-    answer = parse(text)
+def reply(text: str, usage: Usage, call_id: str, *, structured: bool = False) -> ModelReply:
+    """Our reply for a complete text of the model. What cannot be read is MALFORMED and says why in `stop_detail`.
+
+    `structured`: the final answer may be any JSON value; it is passed on as JSON text.
+    """
+    answer = parse(text, structured=structured)
     native: tuple[JsonObject, ...] = ({"raw": text},)
     if isinstance(answer, Malformed):
         return ModelReply(
@@ -136,7 +144,7 @@ def reply(text: str, usage: Usage, call_id: str) -> ModelReply:
     return ModelReply(stop=Stop.TOOL_CALLS, text=answer.thought, calls=(call,), usage=usage)
 
 
-def parse(text: str) -> _Answer | Malformed:
+def parse(text: str, *, structured: bool = False) -> _Answer | Malformed:
     """The first JSON object of the text that is a step, whatever stands around it: prose, a fence, made-up observations.
 
     The object itself is read strictly: a wrong type, or both or neither of action and final answer, is malformed.
@@ -156,6 +164,8 @@ def parse(text: str) -> _Answer | Malformed:
         at = end
         if not isinstance(value, dict) or not value.keys() & {"thought", "action", "is_final", "final_answer"}:
             continue
+        if structured and value.get("is_final") is True and not isinstance(value.get("final_answer"), str):
+            value = {**value, "final_answer": dump(value.get("final_answer"))}
         try:
             return _Answer.model_validate(value)
         except ValidationError as error:

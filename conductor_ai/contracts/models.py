@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from conductor_ai.contracts.base import Contract, JsonObject
+from conductor_ai.contracts.base import Contract, Json, JsonObject
 from conductor_ai.contracts.tools import ToolSpec
 
 
@@ -26,6 +26,8 @@ class Stop(StrEnum):
     """The conversation does not fit the model's window any more."""
     MALFORMED = "malformed"
     """The reply could not be read (ReAct JSON that does not parse): one repair turn follows."""
+    INVALID_OUTPUT = "invalid_output"
+    """A complete answer that does not fit the session's `output_schema`: one repair turn follows."""
 
 
 class Usage(Contract):
@@ -105,6 +107,8 @@ class ModelRequest(Contract):
     max_output_tokens: int = 8192
     step: int = 1
     """The number of the step that this call belongs to, for providers that script (demo)."""
+    output_schema: JsonObject | None = None
+    """JSON Schema (draft 2020-12) of the answer. A provider asks for it by whatever means it has; we check the answer."""
 
 
 class ModelReply(Contract):
@@ -123,3 +127,7 @@ class ModelReply(Contract):
     """The model that the provider says it used."""
     stop_detail: str | None = None
     """The provider's own word for why it stopped."""
+    output: Json = None
+    """The value of the answer, checked against `output_schema`. Set by us, never by a provider."""
+    problems: tuple[str, ...] = ()
+    """Why an answer does not fit `output_schema`, for the model. Set by us, never by a provider."""

@@ -37,6 +37,8 @@ class Carried(Contract):
     steps: int = 0
     repairs: int = 0
     """Model replies in a row that had to be asked for again."""
+    output_repairs: int = 0
+    """Of these, answers that did not fit the session's `output_schema`."""
     tally: Tally = Tally()
     decisions: tuple[Decision, ...] = ()
     """Accepted decisions, so that a repeated one is known as such."""

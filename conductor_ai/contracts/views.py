@@ -52,6 +52,8 @@ class StepView(Contract):
     """What the calls came to, one after the other."""
     is_final: bool
     final_answer: str | None
+    output: Json = None
+    """In the final step of a session with an `output_schema`: the answer's value."""
     tokens: Tokens
     cost_usd: float
     latency_ms: int
@@ -151,6 +153,7 @@ class SessionView(Contract):
     total_cost_usd: float
     final_answer: str | None
     output: Json = None
+    """The final answer's value, if the session has an `output_schema`: it fits."""
     stop_reason: StopReason | None
     error: ErrorView | None
     pending_approvals: tuple[ApprovalView, ...]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from conductor_ai.contracts.base import Json
 from conductor_ai.contracts.models import Stop
 from conductor_ai.contracts.session import FinishInput, FinishOutcome
 from conductor_ai.contracts.status import CallState, Status, StopReason
@@ -54,12 +55,13 @@ async def end(writer: Writer, wanted: End) -> FinishOutcome:
     answer = await _final_answer(writer) if status is Status.COMPLETED else None
     await writer.update(
         "status = $2, stop_reason = $3, error = $4, final_answer = $5, retry = NULL, ended_at = clock_timestamp(), "
-        "warnings = warnings || $6::jsonb",
+        "warnings = warnings || $6::jsonb, output = $7",
         status.value,
         wanted.stop_reason.value,
         error,
-        None if answer is None else answer[0],
-        ["The answer was cut at the model's output limit."] if answer is not None and answer[1] else [],
+        None if answer is None else answer.text,
+        ["The answer was cut at the model's output limit."] if answer is not None and answer.cut else [],
+        None if answer is None else answer.output,
     )
     writer.event(
         "session.ended",
@@ -107,8 +109,14 @@ async def _settle_calls(writer: Writer) -> None:
             )
 
 
-async def _final_answer(writer: Writer) -> tuple[str, bool] | None:
-    """The text of the last answer, and whether it was cut."""
+@dataclass(frozen=True)
+class _FinalAnswer:
+    text: str
+    cut: bool
+    output: Json
+
+
+async def _final_answer(writer: Writer) -> _FinalAnswer | None:
     answer = await writer.connection.fetchval(
         "SELECT answer FROM conductor.model_calls WHERE session_id = $1 AND NOT superseded ORDER BY call_no DESC LIMIT 1",
         writer.session_id,
@@ -116,7 +124,7 @@ async def _final_answer(writer: Writer) -> tuple[str, bool] | None:
     if answer is None:
         return None
     text = answer["final_answer"] if answer["final_answer"] is not None else answer["text"]
-    return str(text), answer["stop"] == Stop.MAX_TOKENS
+    return _FinalAnswer(str(text), answer["stop"] == Stop.MAX_TOKENS, answer.get("output"))
 
 
 class Ending:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from conductor_ai.contracts.models import ModelReply, Usage
+from conductor_ai.contracts.models import ModelReply, Stop, Usage
 from conductor_ai.contracts.session import Fence
 from conductor_ai.errors import Fenced
 from conductor_ai.stores.postgres import Connection
@@ -179,6 +179,8 @@ class ModelJournal:
                     },
                     dedupe=f"answer:{attempt.call_no}:{inserted['generation']}",
                 )
+                if reply.stop is Stop.INVALID_OUTPUT:
+                    writer.event("output.rejected", {"call_no": attempt.call_no, "problems": list(reply.problems)})
                 return Answer(reply, stored_calls, inserted["cost"], reply.usage)
             stored = await self._answer(writer.connection, fence.session_id, attempt.call_no)
             assert stored is not None

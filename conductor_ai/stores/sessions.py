@@ -36,6 +36,7 @@ class NewSession:
     system_prompt: str = ""
     metadata: JsonObject | None = None
     warnings: tuple[str, ...] = ()
+    output_schema: JsonObject | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Sessions:
                     return _started(row, replayed=True)
             row = await connection.fetchrow(
                 "INSERT INTO conductor.sessions (id, org_id, keyed, input, model, title, system_prompt, tools, max_steps, metadata, "
-                "warnings, deadline_at, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1) RETURNING *",
+                "warnings, deadline_at, output_schema, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1) RETURNING *",
                 source.session_id,
                 source.org_id,
                 key is not None,
@@ -153,6 +154,7 @@ class Sessions:
                 clean_json(new.metadata or {}),
                 clean_json(list(new.warnings)),
                 source.deadline_at,
+                new.output_schema,
             )
             await connection.executemany(
                 "INSERT INTO conductor.messages (session_id, part, role, body) VALUES ($1, $2, $3, $4)",

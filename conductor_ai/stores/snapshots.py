@@ -260,6 +260,7 @@ def _step(row: Any, actions: tuple[ActionView, ...], spent: Any, *, final: bool)
         observation="\n\n".join(observations) if observations else None,
         is_final=final,
         final_answer=said if final else None,
+        output=answer.get("output") if final else None,
         tokens=Tokens(
             input=int(spent["input"]),
             output=int(spent["output"]),
@@ -312,6 +313,7 @@ def _session(row: Any, steps: tuple[StepView, ...], pending: list[ApprovalView])
         output_tokens=row["output_tokens"],
         total_cost_usd=float(row["cost_usd"]),
         final_answer=row["final_answer"],
+        output=row["output"],
         stop_reason=StopReason(row["stop_reason"]) if row["stop_reason"] else None,
         error=ErrorView.model_validate(row["error"]) if row["error"] else None,
         pending_approvals=tuple(pending),

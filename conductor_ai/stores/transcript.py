@@ -52,11 +52,12 @@ class Conversation:
     cancel_requested: bool
     set_back: bool
     """True if a reset left answers behind, one of which may be for exactly this conversation."""
+    output_schema: JsonObject | None = None
 
 
 def counts_as_step(stop: Stop, *, has_calls: bool) -> bool:
     """False for replies that are asked for again and therefore are no step of their own."""
-    return not (stop in (Stop.MALFORMED, Stop.PAUSE) or (stop is Stop.MAX_TOKENS and has_calls))
+    return not (stop in (Stop.MALFORMED, Stop.PAUSE, Stop.INVALID_OUTPUT) or (stop is Stop.MAX_TOKENS and has_calls))
 
 
 def stored_call(row: Any) -> StoredCall:
@@ -72,6 +73,15 @@ def stored_call(row: Any) -> StoredCall:
     )
 
 
+def _rejected(problems: tuple[str, ...]) -> str:
+    """What the model is told of an answer that does not fit the session's schema."""
+    found = "\n".join(f"- {problem}" for problem in problems)
+    return (
+        f"Your answer does not fit the JSON Schema of the output:\n{found}\n"
+        "Answer again with the whole, corrected JSON value and nothing else."
+    )
+
+
 def _turns_of(reply: ModelReply, calls: list[Any]) -> list[Turn]:
     """The turns that one answered call and its results add to the conversation."""
     if reply.stop in REPAIRS and not counts_as_step(reply.stop, has_calls=bool(reply.calls)):
@@ -84,6 +94,8 @@ def _turns_of(reply: ModelReply, calls: list[Any]) -> list[Turn]:
             native_provider=reply.native_provider,
         )
     ]
+    if reply.stop is Stop.INVALID_OUTPUT:
+        said.append(UserTurn(text=_rejected(reply.problems)))
     for call in calls:
         content = "This call has no result." if call["content"] is None else call["content"]
         said.append(
@@ -100,7 +112,7 @@ def _turns_of(reply: ModelReply, calls: list[Any]) -> list[Turn]:
 async def conversation(connection: Connection, session_id: str, before: int) -> Conversation:
     """Everything said before model call `before`."""
     session = await connection.fetchrow(
-        "SELECT org_id, system_prompt, tools, cancel_requested_at, EXISTS (SELECT FROM conductor.model_calls m WHERE "
+        "SELECT org_id, system_prompt, tools, output_schema, cancel_requested_at, EXISTS (SELECT FROM conductor.model_calls m WHERE "
         "m.session_id = s.id AND m.superseded) AS set_back FROM conductor.sessions s WHERE id = $1",
         session_id,
     )
@@ -138,4 +150,5 @@ async def conversation(connection: Connection, session_id: str, before: int) -> 
         tools=tuple(session["tools"]),
         cancel_requested=session["cancel_requested_at"] is not None,
         set_back=session["set_back"],
+        output_schema=session["output_schema"],
     )

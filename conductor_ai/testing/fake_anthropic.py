@@ -60,7 +60,28 @@ def complaint(body: Any) -> str | None:
         return "this fake only streams"
     if any(not _TOOL.match(tool["name"]) for tool in body.get("tools", [])):
         return "tools: name should match pattern '^[a-zA-Z0-9_-]{1,128}$'"
-    return _conversation(body["messages"]) or _breakpoints(body)
+    return _conversation(body["messages"]) or _breakpoints(body) or _format(body)
+
+
+def _format(body: dict[str, Any]) -> str | None:
+    format_ = (body.get("output_config") or {}).get("format")
+    if format_ is None:
+        return None
+    if body["messages"][-1]["role"] == "assistant":
+        return "output_config.format: a given answer is not continued in a format"
+    return _open_objects(format_["schema"])
+
+
+def _open_objects(schema: Any) -> str | None:
+    if isinstance(schema, dict):
+        if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+            return (
+                "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
+            )
+        if unknown := set(schema) & {"minimum", "maximum", "minLength", "maxLength", "pattern", "oneOf", "$ref"}:
+            return f"output_config.format.schema: {sorted(unknown)} is not supported"
+    children = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    return next((problem for child in children if (problem := _open_objects(child)) is not None), None)
 
 
 def _breakpoints(body: dict[str, Any]) -> str | None:

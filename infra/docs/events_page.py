@@ -11,6 +11,7 @@ MEANINGS: dict[str, str] = {
     "session.ended": "The end. Always the last but for calls whose outcome becomes known later, and usage that arrives late.",
     "model.attempt": "One attempt at a model call was billed, or may have been; also written by a run that may write nothing else.",
     "model.answered": "An answer was stored, with the calls that it made. `reused`: it was left behind by a reset and not paid again.",
+    "output.rejected": "An answer did not fit the session's `output_schema`; `problems` is what the model was told.",
     "model.retrying": "An attempt failed; the next one comes at `next_at`.",
     "approval.requested": "A call waits for a person.",
     "approval.extended": "A new run asks the same call again: it has until a later time.",

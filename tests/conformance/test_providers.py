@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from activities.outputs import with_output
 from activities.providers.anthropic import AnthropicProvider
 from activities.providers.base import Provider
 from activities.providers.demo import DemoProvider
@@ -217,6 +218,33 @@ async def test_a_call_round_trips(bench: Bench) -> None:
     second = await ask(bench, turn_of(first), result)
     assert second.stop is Stop.END
     assert "Done." in (second.final_answer or second.text)
+
+
+SCHEMA: JsonObject = {
+    "type": "object",
+    "properties": {"answer": {"type": "integer", "minimum": 1}},
+    "required": ["answer"],
+}
+
+
+@pytest.mark.parametrize("tools", [(TOOL,), ()], ids=["with-tools", "without-tools"])
+async def test_an_answer_in_the_shape_of_a_schema(bench: Bench, tools: tuple[ToolSpec, ...]) -> None:
+    """The schema reaches the model by whatever means the provider has, and the answer's value can be read."""
+    if isinstance(bench, OpenAIReact) and not tools:
+        bench.fake.script.add(Reply(text='{"answer": 42}'))  # without tools it is an ordinary chat
+    else:
+        bench.answers('{"answer": 42}')
+    turns = (UserTurn(text=bench.task()),)
+    asked = ModelRequest(model=bench.model, system="Be brief.", turns=turns, tools=tools, output_schema=SCHEMA)
+    reply = with_output(await bench.provider.complete(asked, Recorder()), SCHEMA)
+    assert (reply.stop, reply.output) == (Stop.END, {"answer": 42})
+    if isinstance(bench, Server):
+        sent = bench.fake.received[-1].json
+        told = json.dumps({name: sent.get(name) for name in ("output_config", "system", "messages")})
+        assert "answer" in told
+        assert ("output_config" in sent) == isinstance(bench, Anthropic)
+        # Held to a format from its first token, many a server could call no tool any more.
+        assert ("response_format" in sent) == (isinstance(bench, OpenAINative) and not tools)
 
 
 async def test_ids_of_calls_differ_between_steps(bench: Bench) -> None:

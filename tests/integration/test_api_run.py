@@ -164,7 +164,6 @@ async def test_invalid(api: Api, body: Any, pointer: str) -> None:
         ({"limits": {"max_cost_usd": 1}}, "/limits/max_cost_usd"),
         ({"limits": {"max_total_tokens": 1}}, "/limits/max_total_tokens"),
         ({"approval": {"policy": "x"}}, "/approval"),
-        ({"output_schema": {}}, "/output_schema"),
         ({"fallback_models": []}, "/fallback_models"),
         ({"webhook": "https://example.com"}, "/webhook"),
         ({"mode": "chat"}, "/mode"),
@@ -174,6 +173,35 @@ async def test_known_but_not_supported(api: Api, more: dict[str, Any], pointer: 
     """A field with a meaning that this version cannot give is told apart from one that has none."""
     body = is_problem(await api.post(RUN, {**HELLO, **more}), 422, "not_supported")
     assert [item["pointer"] for item in body["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("schema", "pointer"),
+    [
+        ([], "/output_schema"),
+        ({"properties": {"a": {"type": "strin"}}}, "/output_schema/properties/a/type"),
+        ({"items": {"$ref": "https://example.com/x"}}, "/output_schema/items"),
+        ({"properties": {"not a name": 1}}, "/output_schema/properties"),
+        ({"$ref": "#"}, "/output_schema"),
+        (json.loads('{"items":' * 40 + "{}" + "}" * 40), "/output_schema"),
+    ],
+)
+async def test_an_output_schema_that_is_none(api: Api, schema: Any, pointer: str) -> None:
+    """Refused with the place, before anything starts; nothing of it is repeated but names that look like names."""
+    body = is_problem(await api.post(RUN, {**HELLO, "output_schema": schema}), 422, "invalid_request")
+    assert next(item["pointer"] for item in body["errors"]).startswith(pointer)
+    assert "example.com" not in str(body)
+    assert "not a name" not in str(body)
+
+
+async def test_the_output_schema_is_kept(api: Api) -> None:
+    """It is in the row, where the worker reads it, and not in Temporal's history."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    session_id = await api.start(output_schema=schema)
+    row = await _row(api, session_id)
+    assert row["output_schema"] == schema
+    assert "output_schema" not in row["input"]
+    assert (await api.get(f"/v1/agents/{session_id}")).json()["output"] is None
 
 
 async def test_models(api: Api) -> None:

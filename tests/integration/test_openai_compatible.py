@@ -368,3 +368,17 @@ def test_openrouters_key_goes_to_openrouter_alone(base_url: str, is_it: bool) ->
     assert is_openrouter(base_url) is is_it
     assert key_for(base_url, None, "or-key") == ("or-key" if is_it else None)
     assert key_for(base_url, "own", "or-key") == "own"
+
+
+async def test_an_endpoint_without_formats_is_asked_again_without(
+    fake: FakeOpenAI, provider: OpenAICompatibleProvider
+) -> None:
+    """A 400 to `response_format` is no end: it is left out, at once and from then on; any other 400 is what it was."""
+    schema: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    asked = request(tools=()).model_copy(update={"output_schema": schema})
+    fake.script.add(Failure(status=400, message="unknown field"), Reply(text='{"a": 1}'), Reply(text='{"a": 2}'))
+    assert (await provider.complete(asked, Recorder())).text == '{"a": 1}'
+    assert (await provider.complete(asked, Recorder())).text == '{"a": 2}'
+    assert ["response_format" in received.json for received in fake.received] == [True, False, False]
+    fake.script.add(Failure(status=400, message="no"))
+    assert (await fails(provider)).code is Code.MODEL_REJECTED_REQUEST

@@ -67,8 +67,8 @@ def test_any_replies_end_legally(replies: list[ModelOutcome], max_steps: int) ->
             move = loop.before_model(state, given_)
         elif isinstance(move, AskModel):
             in_a_row += 1
-            assert in_a_row <= max(REPAIRS_MAX, PAUSES_MAX)
-            assert reply.stop in (Stop.MAX_TOKENS, Stop.MALFORMED, Stop.PAUSE)
+            assert in_a_row <= max(REPAIRS_MAX, PAUSES_MAX) + REPAIRS_MAX
+            assert reply.stop in (Stop.MAX_TOKENS, Stop.MALFORMED, Stop.PAUSE, Stop.INVALID_OUTPUT)
     assert isinstance(move, End)
     assert numbers == list(range(1, len(numbers) + 1))
     assert state.next_call_no == len(numbers) + 1
@@ -96,6 +96,16 @@ def test_a_cut_call_is_repaired_once() -> None:
     _, move = loop.after_model(state, outcome(Stop.MAX_TOKENS, cut=True))
     assert isinstance(move, End)
     assert move.error_code == Code.MODEL_OUTPUT_LIMIT
+
+
+def test_an_output_that_does_not_fit_is_repaired_once() -> None:
+    """Also right after a reply that could not be read: the model is told its mistakes before the session fails."""
+    state, _ = loop.after_model(Carried(), outcome(Stop.MALFORMED))
+    state, move = loop.after_model(state, outcome(Stop.INVALID_OUTPUT))
+    assert isinstance(move, AskModel)
+    _, move = loop.after_model(state, outcome(Stop.INVALID_OUTPUT))
+    assert isinstance(move, End)
+    assert move.error_code == Code.OUTPUT_INVALID
 
 
 def test_a_good_reply_resets_the_repairs() -> None:
