@@ -3,7 +3,7 @@
 import secrets
 from typing import Final
 
-from temporalio.common import SearchAttributeKey
+from temporalio.common import Priority, SearchAttributeKey
 
 TASK_QUEUE: Final = "conductor"
 """The default queue of workflows, model calls and tools. One queue for all three, so that eager dispatch works."""
@@ -36,6 +36,14 @@ DELTAS_MAX: Final = 2000
 def sandbox_queue(task_queue: str) -> str:
     """The queue of the workers that may reach Docker, beside `task_queue`."""
     return f"{task_queue}-sandbox"
+
+
+def priority(org_id: str, *, first: bool = False) -> Priority:
+    """How the tasks of an organisation's sessions queue: fairly among organisations.
+
+    `first`: before all models and tools that wait. For what takes milliseconds and lets people, or a session's end, go on.
+    """
+    return Priority(priority_key=2 if first else 3, fairness_key=org_id[:64])
 
 
 def snapshot_key(org_id: str, session_id: str) -> str:

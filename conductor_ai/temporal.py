@@ -13,7 +13,6 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
-    Priority,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
@@ -136,7 +135,7 @@ class Engine:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 search_attributes=attributes,
                 static_summary=unlinked(first_line(session.title)) or "an agent session",
-                priority=Priority(fairness_key=session.org_id[:64]),
+                priority=names.priority(session.org_id),
                 rpc_timeout=RPC_SECONDS,
             )
         except WorkflowAlreadyStartedError:

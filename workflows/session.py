@@ -264,6 +264,7 @@ class Session:
             start_to_close_timeout=timedelta(minutes=2),
             heartbeat_timeout=HEARTBEAT,
             retry_policy=FOREVER,
+            priority=names.priority(self._session.org_id, first=True),
             summary=f"step {self._state.steps}: {call.tool}, waits for approval",
         )
         self._guard()
@@ -310,6 +311,7 @@ class Session:
             RecordInput(fence=self._fence(), clock=self._state.clock, changes=changes),
             start_to_close_timeout=STORE_ATTEMPT,
             retry_policy=FOREVER,
+            priority=names.priority(self._session.org_id, first=True),
             summary=f"step {self._state.steps}: record {', '.join(change.change for change in changes)}",
         )
 
@@ -362,6 +364,7 @@ class Session:
                     request,
                     start_to_close_timeout=STORE_ATTEMPT * 3,
                     retry_policy=FOREVER,
+                    priority=names.priority(self._session.org_id, first=True),
                     summary=f"end: {end.stop_reason.value}",
                 )
             except asyncio.CancelledError:
