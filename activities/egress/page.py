@@ -1,27 +1,43 @@
 """A page as readable text with its title and links. Parsed by Lexbor as a browser would, walked without recursion."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from urllib.parse import urljoin
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from activities.egress.furniture import SECTIONS, is_around, is_unseen, main_part, only_text
+from activities.egress.lines import Lines, words_of
 
 MAX_LINKS = 100
 _MAX_LABEL = 120
 _MAX_TITLE = 300
 
-_UNSEEN = frozenset(
-    {"script", "style", "template", "svg", "math", "iframe", "object", "canvas", "audio", "video", "select", "datalist"}
-)
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 _PARAGRAPHS = frozenset(
-    {"p", "pre", "ul", "ol", "dl", "table", "blockquote", "article", "section", "header", "footer", "nav", "main"}
+    {"p", "dl", "table", "blockquote", "article", "section", "header", "footer", "nav", "main"}
     | {"aside", "form", "figure", "fieldset", "details", "address", "hr", *_HEADINGS}
 )
-_LINES = frozenset(
-    {"div", "li", "tr", "dt", "dd", "br", "caption", "figcaption", "summary", "option", "legend", "body"}
-)
+_LINES = frozenset({"div", "dt", "dd", "br", "caption", "figcaption", "summary", "option", "legend", "body"})
 _CELLS = frozenset({"td", "th"})
+_LISTS = frozenset({"ul", "ol", "menu"})
+_POWER = re.compile(r"[+\-−]?\w{1,8}")
+
+_FORMATTING = re.compile(r"<(/?)(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?=[\s/>])", re.IGNORECASE)
+_WITH_ATTRIBUTES = re.compile(r"<(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/]", re.IGNORECASE)
+_MAX_FORMATTING = 64
+"""Beyond this many, such elements are made plain ones before the page is parsed. Browsers open those that were left open
+again in every block: 50 KB of them become a million nodes, seconds and a gigabyte. Nothing is read from them."""
+
+
+class _Where(IntEnum):
+    """Which part of a page something is in."""
+
+    MAIN = 0
+    BODY = 1
+    AROUND = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +54,26 @@ class Page:
     """What a reader gets of a page."""
 
     title: str
+    """Of the page, else of its first heading; empty without both."""
     text: str
+    """Its main part, if it names one, else everything but what leads around the site."""
     links: tuple[Link, ...]
-    """In order, each address once, at most 100."""
+    """Each address once, at most 100: those of the text in their order, then those around it."""
 
 
 def read_page(html: str, url: str) -> Page:
     """The readable part of a page that was found under `url`. Works on pages that were cut anywhere."""
-    root = LexborHTMLParser(html).root
-    reader = _Reader(url)
-    if root is not None:
-        for node, entering in _walk(root):
-            if entering:
-                reader.enter(node)
-            else:
-                reader.leave(node)
-    return Page(title=reader.title, text=reader.text(), links=tuple(reader.links.values()))
+    page = LexborHTMLParser(_tamed(html))
+    reader = _Reader(page, url, leave_out=True)
+    if reader.is_nearly_nothing:
+        reader = _Reader(page, url, leave_out=False)
+    return reader.page()
 
 
-def _unseen(node: LexborNode) -> bool:
-    return node.tag in _UNSEEN or (node.is_element_node and "hidden" in node.attrs)
+def _tamed(html: str) -> str:
+    if len(_WITH_ATTRIBUTES.findall(html)) <= _MAX_FORMATTING:
+        return html
+    return _FORMATTING.sub(r"<\1span", html)
 
 
 def _walk(root: LexborNode) -> Iterator[tuple[LexborNode, bool]]:
@@ -66,7 +82,7 @@ def _walk(root: LexborNode) -> Iterator[tuple[LexborNode, bool]]:
     node: LexborNode | None = root
     while node is not None:
         child = None
-        if not _unseen(node):
+        if not is_unseen(node):
             yield node, True
             child = node.first_child
             if child is None:
@@ -84,23 +100,65 @@ def _walk(root: LexborNode) -> Iterator[tuple[LexborNode, bool]]:
 
 
 class _Reader:
-    """Collects text: words separated by one space, lines and paragraphs by line feeds."""
+    """One way through a page: the text of all of it and of its main part, and where each link is."""
 
-    def __init__(self, url: str) -> None:
-        self.title = ""
-        self.links: dict[str, Link] = {}
-        self._base = url
-        self._parts: list[str] = []
-        self._pending = ""
-        self._verbatim = 0
+    def __init__(self, page: LexborHTMLParser, url: str, *, leave_out: bool) -> None:
+        self._url = self._base = url
+        self._leave_out = leave_out
+        self._main, self._around_main = main_part(page)
+        self._whole, self._core = Lines(), Lines()
+        self._title = self._heading = ""
+        self._around: list[int] = []
+        """Elements that are open and lead around the site; as long as there is one, text is not kept."""
+        self._left_out = 0
+        self._in_main = False
+        self._main_has_heading = False
+        self._sections = 0
         self._in_title = False
-        self._anchors: list[int] = []
+        self._in_heading = False
+        self._verbatim = 0
+        self._anchors: list[list[str]] = []
+        self._links: list[tuple[_Where, Link]] = []
+        if page.root is not None:
+            for node, entering in _walk(page.root):
+                if entering:
+                    self._enter(node)
+                else:
+                    self._leave(node)
+        described = page.css_first('meta[property="og:title"]')
+        self._title = self._title or words_of((described.attrs.get("content") or "") if described else "")
 
-    def text(self) -> str:
-        lines = (line.rstrip() for line in "".join(self._parts).split("\n"))
-        return "\n".join(lines).strip("\n")
+    @property
+    def is_nearly_nothing(self) -> bool:
+        """True if nearly all of it was left out: the names did not mean that, or the page was cut inside of its menu."""
+        return self._leave_out and self._whole.size < 200 and self._left_out > 4 * self._whole.size
 
-    def enter(self, node: LexborNode) -> None:
+    def page(self) -> Page:
+        """What was read."""
+        is_main = self._core.size * 4 >= self._whole.size and self._core.size > 0
+        text = (self._core if is_main else self._whole).text()
+        if is_main and self._heading and not self._main_has_heading:
+            text = f"# {self._heading}\n\n{text}"
+        return Page(
+            title=(self._title or self._heading)[:_MAX_TITLE], text=text, links=tuple(self._sorted(is_main))[:MAX_LINKS]
+        )
+
+    def _sorted(self, is_main: bool) -> list[Link]:
+        last_of_text = _Where.MAIN if is_main else _Where.BODY
+        found: dict[str, Link] = {}
+        for of_text in (True, False):
+            for where, link in self._links:
+                if (where <= last_of_text) == of_text and (link.url not in found or not found[link.url].text):
+                    found[link.url] = link
+        return list(found.values())
+
+    @property
+    def _sinks(self) -> tuple[Lines, ...]:
+        if self._around:
+            return ()
+        return (self._whole, self._core) if self._in_main else (self._whole,)
+
+    def _enter(self, node: LexborNode) -> None:
         tag = node.tag or ""
         if tag == "-text":
             self._text(node.text_content or "")
@@ -109,83 +167,115 @@ class _Reader:
         elif tag == "base":
             self._base = _joined(self._base, node.attrs.get("href") or "")
         elif tag == "a":
-            self._anchors.append(len(self._parts))
-        elif tag in _CELLS:
-            self._gap(" | " if self._parts and not self._pending.endswith("\n") else "")
+            self._anchors.append([])
         elif tag == "img":
             self._text(node.attrs.get("alt") or "")
-        else:
-            self._open_block(tag)
+        elif node.is_element_node:
+            self._enter_block(node, tag)
 
-    def leave(self, node: LexborNode) -> None:
+    def _enter_block(self, node: LexborNode, tag: str) -> None:
+        if node.mem_id == self._main:
+            self._in_main = True
+        elif (
+            self._leave_out and node.mem_id not in self._around_main and is_around(node, in_section=self._sections > 0)
+        ):
+            self._around.append(node.mem_id)
+        self._sections += tag in SECTIONS
+        self._verbatim += tag == "pre"
+        self._in_heading = self._in_heading or tag == "h1"
+        power = tag == "sup" and _POWER.fullmatch((only_text(node) or "").strip()) is not None
+        for lines in self._sinks:
+            if tag in _LISTS:
+                lines.begin_list(_first_number(node) if tag == "ol" else None)
+            elif tag == "li":
+                lines.begin_item()
+            elif tag == "tr":
+                lines.begin_row()
+            elif tag in _CELLS:
+                lines.begin_cell()
+            elif tag == "pre":
+                lines.begin_verbatim()
+            elif tag in _PARAGRAPHS:
+                lines.gap("\n\n")
+                if tag in _HEADINGS:
+                    lines.mark(_HEADINGS[tag])
+            elif tag in _LINES:
+                lines.gap("\n")
+            elif power and lines.ends_in_word:
+                lines.words("^")
+
+    def _leave(self, node: LexborNode) -> None:
         tag = node.tag or ""
         if tag == "title":
             self._in_title = False
         elif tag == "a":
-            self._link(node, self._parts[self._anchors.pop() :])
-        elif tag == "pre":
-            self._verbatim -= 1
-            self._gap("\n\n")
-        elif tag in _PARAGRAPHS:
-            self._gap("\n\n")
-        elif tag in _LINES and tag != "br":
-            self._gap("\n")
+            self._link(node, "".join(self._anchors.pop()))
+        elif node.is_element_node:
+            self._leave_block(node, tag)
 
-    def _open_block(self, tag: str) -> None:
-        if tag in _PARAGRAPHS:
-            self._gap("\n\n")
-        elif tag in _LINES:
-            self._gap("\n")
-        if tag == "pre":
-            self._verbatim += 1
-        if tag in _HEADINGS:
-            self._mark(_HEADINGS[tag])
-        elif tag == "li":
-            self._mark("- ")
-
-    def _gap(self, gap: str) -> None:
-        """White space that is due before the next text; the largest wins."""
-        self._pending = max(self._pending, gap, key=lambda text: (text.count("\n"), len(text)))
-
-    def _mark(self, mark: str) -> None:
-        self._flush()
-        self._parts.append(mark)
-
-    def _flush(self) -> None:
-        if self._parts and not self._parts[-1].endswith(("# ", "- ")):
-            self._parts.append(self._pending)
-        self._pending = ""
+    def _leave_block(self, node: LexborNode, tag: str) -> None:
+        for lines in self._sinks:
+            if tag in _LISTS:
+                lines.end_list()
+            elif tag == "li":
+                lines.end_item()
+            elif tag == "tr":
+                lines.end_row()
+            elif tag in _CELLS:
+                lines.end_cell()
+            elif tag == "pre":
+                lines.end_verbatim()
+            elif tag in _PARAGRAPHS:
+                if tag in _HEADINGS:
+                    lines.unmark()
+                lines.gap("\n\n")
+            elif tag in _LINES and tag != "br":
+                lines.gap("\n")
+        self._in_heading = self._in_heading and tag != "h1"
+        self._verbatim -= tag == "pre"
+        self._sections -= tag in SECTIONS
+        if self._around and self._around[-1] == node.mem_id:
+            self._around.pop()
+        if node.mem_id == self._main:
+            self._in_main = False
 
     def _text(self, text: str) -> None:
         if self._in_title:
-            self.title = self.title or " ".join(text.split())[:_MAX_TITLE]
+            self._title = self._title or words_of(text)
             return
-        if self._verbatim:
-            if text:
-                self._flush()
-                self._parts.append(text)
+        if self._anchors:
+            self._anchors[-1].append(text)
+        if self._around:
+            self._left_out += len(text)
             return
-        words = " ".join(text.split())
-        if not words:
-            if text:
-                self._gap(" ")
-            return
-        if text[0].isspace():
-            self._gap(" ")
-        self._flush()
-        self._parts.append(words)
-        if text[-1].isspace():
-            self._gap(" ")
+        if self._in_heading and not text.isspace():
+            self._main_has_heading = self._main_has_heading or self._in_main
+            if not self._heading:
+                self._heading = words_of(text)
+        for lines in self._sinks:
+            if self._verbatim:
+                lines.verbatim(text)
+            else:
+                lines.words(text)
 
-    def _link(self, node: LexborNode, parts: list[str]) -> None:
+    def _link(self, node: LexborNode, text: str) -> None:
         href = (node.attrs.get("href") or "").strip()
         url = _joined(self._base, href).partition("#")[0]
-        if not href or href.startswith("#") or not url.startswith(("http://", "https://")):
+        if (
+            not href
+            or href.startswith("#")
+            or url == self._url.partition("#")[0]
+            or not url.startswith(("http://", "https://"))
+        ):
             return
-        words = " ".join("".join(parts).split()) or node.attrs.get("aria-label") or node.attrs.get("title") or ""
-        known = self.links.get(url)
-        if (known is None and len(self.links) < MAX_LINKS) or (known is not None and not known.text):
-            self.links[url] = Link(text=words[:_MAX_LABEL], url=url)
+        words = words_of(text) or node.attrs.get("aria-label") or node.attrs.get("title") or ""
+        where = _Where.AROUND if self._around else _Where.MAIN if self._in_main else _Where.BODY
+        self._links.append((where, Link(text=words[:_MAX_LABEL], url=url)))
+
+
+def _first_number(node: LexborNode) -> int:
+    start = node.attrs.get("start") or ""
+    return int(start) if start.isascii() and start.isdigit() and len(start) < 6 else 1
 
 
 def _joined(base: str, href: str) -> str:

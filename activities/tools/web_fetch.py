@@ -34,6 +34,8 @@ _UNREACHABLE = (
 """One sentence for an internal address, a closed port, an open port that speaks no HTTP and a name that does not
 resolve: the difference would let a model map a network."""
 
+_NO_TEXT = "(The page has no text of its own. It may be one that a browser fills by running its scripts.)"
+
 _SHOWN_BYTES = 2 * 1024
 """Of a body, to the person who decides."""
 
@@ -222,7 +224,7 @@ def _content(response: Response, reading: Reading) -> str:
         return f"The server answered {_status(response)} without a body."
     if reading.kind is not Kind.HTML:
         return reading.text
-    parts = [f"Title: {reading.title}" if reading.title else "", reading.text]
+    parts = [f"Title: {reading.title}" if reading.title else "", reading.text or _NO_TEXT]
     if reading.links:
         parts.append("Links:\n" + "\n".join(f"- {link.text or '(no text)'}: {link.url}" for link in reading.links))
     if response.end is not End.COMPLETE:

@@ -119,6 +119,26 @@ async def test_a_page_comes_back_as_text_with_title_and_links() -> None:
     assert data["links"] == [{"text": "more", "url": "http://example.org/more"}]
 
 
+async def test_an_old_page_in_latin_1_with_broken_markup_is_read() -> None:
+    """Proves that a page of the kind that people wrote by hand comes out right: no closing tags, no charset in the header."""
+    html = """<META HTTP-EQUIV=content-type CONTENT="text/html; charset=iso-8859-1"><TITLE>Caf\u00e9</TITLE><BODY BGCOLOR=#fff>
+    <CENTER><FONT SIZE=5><B>Willkommen</FONT></B></CENTER><P>F\u00fcr <I>alle<P>\u00c4rger & \u00d6l
+    <UL><LI>eins<LI><A HREF=zwei.htm>zwei</UL><TABLE><TR><TD>K\u00e4se<TD>3 &euro;<TR><TD>\u201eQuark\u201c"""
+    result = await fetched(answer(html.encode("cp1252"), "Content-Type: text/html"))
+    assert result.content == (
+        "Title: Caf\u00e9\n\nWillkommen\n\nF\u00fcr alle\n\n\u00c4rger & \u00d6l\n\n- eins\n- zwei\n\n"
+        "K\u00e4se | 3 \u20ac\n\u201eQuark\u201c\n\nLinks:\n- zwei: http://example.org/zwei.htm"
+    )
+
+
+async def test_a_page_that_only_scripts_would_fill_is_said() -> None:
+    """Proves that a page without text is no empty answer that looks like a failure."""
+    html = b"<title>App</title><div id=root></div><script>start()</script>"
+    result = await fetched(answer(html, "Content-Type: text/html"))
+    assert result.ok
+    assert result.content.startswith("Title: App\n\n(The page has no text of its own.")
+
+
 @pytest.mark.parametrize(
     ("body", "media", "kind"),
     [
