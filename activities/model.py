@@ -16,11 +16,12 @@ from activities.heartbeat import beating
 from activities.outputs import with_output
 from activities.persist import persist
 from activities.providers.base import Factory, Provider
+from activities.providers.history import own_native
 from activities.retries import delay_before
 from activities.tools.registry import Checked, Registry, preview, surplus
 from conductor_ai import catalog, ports
 from conductor_ai.contracts.models import ModelReply, ModelRequest, ProposedCall, Stop, Usage
-from conductor_ai.contracts.session import CallRef, ModelInput, ModelOutcome, Tally
+from conductor_ai.contracts.session import CallRef, ModelFailed, ModelInput, ModelOutcome, Tally
 from conductor_ai.contracts.status import CallState
 from conductor_ai.costs import cost_of
 from conductor_ai.digest import text_sha256
@@ -63,6 +64,8 @@ class ModelActivities:
             if found.cancel_requested:
                 # Whoever set the flag may have died before Temporal was told: the end sees to that.
                 raise Fenced("A cancel was accepted; no model is asked any more.")
+            if (fell_back := request.fell_back) is not None:
+                await persist(lambda: self._journal.fell_back(request, fell_back, run_id))
             return self._outcome(await self._ask(request, run_id, found))
 
     async def close(self) -> None:
@@ -75,7 +78,7 @@ class ModelActivities:
         asked = ModelRequest(
             model=request.model,
             system=conversation.system,
-            turns=conversation.turns,
+            turns=own_native(conversation.turns, request.model),
             tools=self._registry.specs(conversation.tools),
             step=request.step,
             output_schema=conversation.output_schema,
@@ -151,7 +154,9 @@ class ModelActivities:
         attempt = self._attempt(request, error.kind or error.code.value, used)
         if not error.retryable or number >= request.max_attempts:
             await persist(lambda: self._journal.paid(request.fence.session_id, run_id, attempt))
-            return ApplicationError(error.message, type=error.code.value, non_retryable=True)
+            tally = await persist(lambda: self._journal.spent(request.fence.session_id, request.call_no))
+            failed = ModelFailed(code=error.code.value, reason=error.kind, tally=tally).model_dump(mode="json")
+            return ApplicationError(error.message, failed, type=error.code.value, non_retryable=True)
         delay = timedelta(seconds=delay_before(number + 1, error))
         next_at = datetime.now(UTC) + delay
         await persist(

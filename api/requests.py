@@ -72,7 +72,6 @@ class RunRequest(RequestModel):
         "/limits/max_cost_usd",
         "/limits/max_total_tokens",
         "/approval",
-        "/fallback_models",
         "/webhook",
         "/mode",
     )
@@ -91,6 +90,10 @@ class RunRequest(RequestModel):
     metadata: dict[MetadataKey, MetadataValue] | None = Field(None, max_length=METADATA_MAX)
     """The caller's own, at most 16 entries; shown again, otherwise not looked at."""
     limits: LimitsRequest | None = None
+    fallback_models: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] | None = Field(
+        None, max_length=5
+    )
+    """Models to go on with, in this order, when one stays overloaded, unreachable, or is not served any more."""
     output_schema: dict[str, Any] | None = None
     """JSON Schema (draft 2020-12) that the final answer must fit; its value is then `output`. References only within it."""
 

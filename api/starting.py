@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from api.fallbacks import fallback_models
 from api.idempotency import checked
 from api.outputs import checked_schema
 from api.problems import FieldError, Refused
@@ -84,12 +85,14 @@ def new_session(
     seconds = None if request.limits is None else request.limits.deadline_seconds
     asked = next(message.content for message in request.messages if message.role == "user")
     title = request.title or first_line(asked)
+    fallbacks = fallback_models(request.fallback_models, model, today)
     output_schema = checked_schema(request.output_schema)
     return NewSession(
         input=SessionInput(
             session_id=new_id("sess"),
             org_id=org_id,
             model=model.id,
+            fallback_models=tuple(fallback.id for fallback in fallbacks),
             tools=chosen_tools(request.tools, published),
             max_steps=request.max_steps,
             deadline_at=None if seconds is None else now + timedelta(seconds=seconds),
@@ -103,6 +106,6 @@ def new_session(
         title=title,
         system_prompt=request.system_prompt or "",
         metadata=None if request.metadata is None else dict(request.metadata),
-        warnings=catalog.warnings(model, today),
+        warnings=tuple(sentence for each in (model, *fallbacks) for sentence in catalog.warnings(each, today)),
         output_schema=output_schema,
     )

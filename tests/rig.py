@@ -162,13 +162,15 @@ async def rig(
     replies: Iterable[ModelReply | Exception] = (),
     tools: Iterable[Tool[Any]] = (),
     provider: Provider | None = None,
+    factories: Mapping[str, Factory] | None = None,
     run: bool = True,
     redis_url: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """A worker in this process, by default without a cache: every workflow task replays the whole history."""
     chosen = provider or ScriptedProvider(replies)
-    factories: Mapping[str, Factory] = dict.fromkeys(("demo", "anthropic", "openai_compatible"), lambda: chosen)
+    if factories is None:
+        factories = dict.fromkeys(("demo", "anthropic", "openai_compatible"), lambda: chosen)
     configured = Settings.model_validate(
         {
             "database_url": store_url,

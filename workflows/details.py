@@ -6,6 +6,7 @@ from datetime import datetime
 from conductor_ai.contracts.session import Carried, SessionInput
 from conductor_ai.names import DECIDE
 from conductor_ai.visible import unlinked, visible
+from workflows.loop import model_of
 from workflows.pending import Waiting
 
 
@@ -30,7 +31,7 @@ def details(
     """The current details: state, steps, cost, and for each waiting call what to paste to decide it."""
     lines = [
         f"**{doing}** · step {state.steps} of {session.max_steps} · "
-        f"{state.tally.input_tokens + state.tally.output_tokens} tokens · ${state.tally.cost_usd:.4f} · {unlinked(session.model)}",
+        f"{state.tally.input_tokens + state.tally.output_tokens} tokens · ${state.tally.cost_usd:.4f} · {unlinked(model_of(session, state))}",
         f"_as of {now:%Y-%m-%d %H:%M:%S} UTC_",
     ]
     if said:

@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 
 from conductor_ai.contracts.models import Stop
-from conductor_ai.contracts.session import CallRef, Carried, ModelOutcome, SessionInput
+from conductor_ai.contracts.session import CallRef, Carried, FellBack, ModelFailed, ModelOutcome, SessionInput
 from conductor_ai.contracts.status import StopReason
 from conductor_ai.errors import Code
 
 REPAIRS_MAX = 1
 """How often in a row a reply is asked for again before the session fails."""
+FALLS_BACK = frozenset({Code.MODEL_UNAVAILABLE, Code.UNKNOWN_MODEL, Code.MODEL_RETIRED})
+"""Failures after which another model may do: not a wrong key, nor a request that is refused as it is."""
+UNKNOWN_TO_PROVIDER = "unknown_model"
+"""The reason of a failure where a provider does not serve the model, or does not any more."""
 PAUSES_MAX = 8
 """How often in a row a provider may pause one turn."""
 
@@ -19,6 +23,8 @@ class AskModel:
 
     call_no: int
     step: int
+    fell_back: FellBack | None = None
+    """The model that was given up just now."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,29 @@ def before_model(state: Carried, session: SessionInput) -> AskModel | End:
             "higher max_steps, or with a smaller task.",
         )
     return AskModel(state.next_call_no, state.steps + 1)
+
+
+def model_of(session: SessionInput, state: Carried) -> str:
+    """The model that the session goes on with."""
+    models = (session.model, *session.fallback_models)
+    return models[min(state.model_index, len(models) - 1)]
+
+
+def after_failure(
+    state: Carried, session: SessionInput, ask: AskModel, failed: ModelFailed
+) -> tuple[Carried, AskModel | None]:
+    """What a model call that failed for good leads to: the next model, for the same step; None if the failure stands.
+
+    The next model is for the rest of the session: one that was overloaded through all attempts of a step would hold up
+    every further step as long.
+    """
+    state = state.model_copy(update={"tally": state.tally + failed.tally})
+    cannot_be_had = failed.code in FALLS_BACK or failed.reason == UNKNOWN_TO_PROVIDER
+    if not cannot_be_had or state.model_index >= len(session.fallback_models):
+        return state, None
+    given_up = FellBack(model=model_of(session, state), reason=failed.reason or "unavailable")
+    state = state.model_copy(update={"model_index": state.model_index + 1})
+    return state, AskModel(state.next_call_no, ask.step, given_up)
 
 
 def scheduled(state: Carried, ask: AskModel) -> Carried:

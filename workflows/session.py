@@ -39,6 +39,7 @@ from conductor_ai.contracts.tools import Queue
 from conductor_ai.errors import Code
 from workflows import loop
 from workflows.details import details
+from workflows.fallbacks import model_failed
 from workflows.loop import AskModel, End, RunCalls
 from workflows.pending import Ledger, Waiting
 
@@ -157,7 +158,7 @@ class Session:
                 self._continue_as_new()
             move: AskModel | RunCalls | End = loop.before_model(self._state, self._session)
             while isinstance(move, AskModel):
-                outcome = await self._ask_model(move)
+                outcome = await self._answer(move)
                 self._guard()
                 self._said = outcome.said
                 self._state, move = loop.after_model(self._state, outcome)
@@ -176,24 +177,39 @@ class Session:
 
     # Steps
 
+    async def _answer(self, ask: AskModel) -> ModelOutcome:
+        """The answer of the first model that can be had."""
+        while True:
+            try:
+                return await self._ask_model(ask)
+            except ActivityError as error:
+                self._guard()
+                self._state, again = loop.after_failure(self._state, self._session, ask, model_failed(error))
+                if again is None:
+                    raise
+                ask = again
+                self._show("thinking")
+
     async def _ask_model(self, ask: AskModel) -> ModelOutcome:
         fence = Fence(session_id=self._session.session_id, next_call_no=ask.call_no)
         self._state = loop.scheduled(self._state, ask)
+        model = loop.model_of(self._session, self._state)
         return await workflow.execute_activity(
             ports.call_model,
             ModelInput(
                 fence=fence,
                 call_no=ask.call_no,
                 step=ask.step,
-                model=self._session.model,
+                model=model,
                 max_attempts=self._session.model_max_attempts,
+                fell_back=ask.fell_back,
             ),
             start_to_close_timeout=MODEL_START_TO_CLOSE,
             schedule_to_close_timeout=MODEL_SCHEDULE_TO_CLOSE,
             heartbeat_timeout=HEARTBEAT,
             retry_policy=RetryPolicy(maximum_attempts=self._session.model_max_attempts),
             cancellation_type=ActivityCancellationType.TRY_CANCEL,
-            summary=f"step {ask.step}: {self._session.model}",
+            summary=f"step {ask.step}: {model}",
         )
 
     async def _run_calls(self, calls: tuple[CallRef, ...]) -> None:

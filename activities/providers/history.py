@@ -51,6 +51,16 @@ class Asked:
     text: str
 
 
+def own_native(turns: Iterable[Turn], model: str) -> tuple[Turn, ...]:
+    """The turns without the provider's blocks of other models: a signature of one model's thinking means nothing to another."""
+    return tuple(
+        turn.model_copy(update={"native": (), "native_provider": None})
+        if turn.role == "assistant" and turn.native and turn.model != model
+        else turn
+        for turn in turns
+    )
+
+
 def arrange(turns: Iterable[Turn]) -> tuple[Asked | Said, ...]:
     """Pair calls with results and give every call an id of its own. Results without a call are left out."""
     ids = _Ids()

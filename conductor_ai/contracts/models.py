@@ -80,6 +80,8 @@ class AssistantTurn(Contract):
     """The provider's own content blocks (thinking with signature and the like), opaque to everybody else."""
     native_provider: str | None = None
     """Which provider wrote `native`; another provider leaves it aside."""
+    model: str | None = None
+    """Our id of the model that wrote it; None for what a caller gave along."""
 
 
 class ResultTurn(Contract):

@@ -39,6 +39,8 @@ class Carried(Contract):
     """Model replies in a row that had to be asked for again."""
     output_repairs: int = 0
     """Of these, answers that did not fit the session's `output_schema`."""
+    model_index: int = 0
+    """How many models were given up: the session goes on with this one of `model` and `fallback_models`."""
     tally: Tally = Tally()
     decisions: tuple[Decision, ...] = ()
     """Accepted decisions, so that a repeated one is known as such."""
@@ -53,6 +55,8 @@ class SessionInput(Contract):
     """Also the workflow id."""
     org_id: str
     model: str
+    fallback_models: tuple[str, ...] = ()
+    """Models to go on with, in this order, when one cannot be had."""
     tools: tuple[str, ...]
     max_steps: int
     deadline_at: UtcTime | None = None
@@ -82,6 +86,24 @@ class Fence(Contract):
     """The first model call that this run has not scheduled yet (for a model call: its own number)."""
 
 
+class FellBack(Contract):
+    """A model that was given up."""
+
+    model: str
+    reason: str
+    """A word of the closed set of provider errors, for example `overloaded`."""
+
+
+class ModelFailed(Contract):
+    """Why a model call failed for good: the details of the activity's failure."""
+
+    code: str | None = None
+    reason: str = ""
+    """A word of the closed set of provider errors; empty if it was none of them."""
+    tally: Tally = Tally()
+    """What all its attempts used."""
+
+
 class ModelInput(Contract):
     """Input of the activity `call_model`."""
 
@@ -90,6 +112,8 @@ class ModelInput(Contract):
     step: int
     model: str
     max_attempts: int
+    fell_back: FellBack | None = None
+    """The model that was given up just now, if this call goes to another in its place."""
 
 
 class CallRef(Contract):

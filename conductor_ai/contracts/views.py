@@ -57,6 +57,8 @@ class StepView(Contract):
     tokens: Tokens
     cost_usd: float
     latency_ms: int
+    model: str | None = None
+    """The model that answered: after a fallback another than the session's."""
     attempts: int
     started_at: UtcTime
 
@@ -142,6 +144,8 @@ class SessionView(Contract):
     waiting_for: str | None
     """A sentence: what the session waits for, if it waits."""
     model: str
+    fallback_models: tuple[str, ...] = ()
+    """What the session goes on with, in this order, when a model cannot be had."""
     title: str | None
     metadata: dict[str, Any]
     tools: tuple[str, ...]

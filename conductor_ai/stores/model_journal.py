@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from conductor_ai.contracts.models import ModelReply, Stop, Usage
-from conductor_ai.contracts.session import Fence
+from conductor_ai.contracts.session import FellBack, Fence, ModelInput, Tally
 from conductor_ai.errors import Fenced
 from conductor_ai.stores.postgres import Connection
 from conductor_ai.stores.transcript import Conversation, StoredCall, conversation, counts_as_step, stored_call
@@ -91,6 +91,43 @@ class ModelJournal:
             await _paid(writer, run_id, attempt)
 
         await self._journal.write_unfenced(session_id, change)
+
+    async def spent(self, session_id: str, call_no: int) -> Tally:
+        """What all attempts at a call used."""
+        async with self._journal.database.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT coalesce(sum(input_tokens + cache_read_tokens + cache_write_tokens), 0)::bigint AS input, "
+                "coalesce(sum(output_tokens), 0)::bigint AS output, coalesce(sum(cost_usd), 0) AS cost "
+                "FROM conductor.model_attempts WHERE session_id = $1 AND call_no = $2",
+                session_id,
+                call_no,
+            )
+        assert row is not None
+        return Tally(input_tokens=row["input"], output_tokens=row["output"], cost_usd=row["cost"])
+
+    async def fell_back(self, request: ModelInput, fell_back: FellBack, run_id: str) -> None:
+        """Say that this call goes to another model, and why. Safe to repeat.
+
+        Raises:
+            Fenced: this run may not write any more.
+        """
+        dedupe = f"fallback:{request.call_no}:{run_id}"
+
+        async def change(writer: Writer) -> None:
+            if await writer.connection.fetchval(
+                "SELECT true FROM conductor.events WHERE session_id = $1 AND dedupe = $2", writer.session_id, dedupe
+            ):
+                return
+            warning = (
+                f"From step {request.step} on {request.model} answers: {fell_back.model} could not be had "
+                f"({fell_back.reason})."
+            )
+            await writer.update("retry = NULL, warnings = warnings || $2::jsonb", [warning])
+            body = {"call_no": request.call_no, "step": request.step, "from_model": fell_back.model}
+            body |= {"to_model": request.model, "reason": fell_back.reason}
+            writer.event("model.fallback", body, dedupe=dedupe)
+
+        await self._journal.write(request.fence, run_id, change)
 
     async def retrying(self, fence: Fence, run_id: str, attempt: Attempt, next_at: datetime, reason: str) -> None:
         """Show that an attempt failed and when the next one comes, and store what the failed one cost.

@@ -196,7 +196,7 @@ async def _approvals(connection: Connection, sql: str, *values: Any) -> list[App
 
 async def _steps(connection: Connection, session_id: str, status: Status) -> tuple[StepView, ...]:
     answers = await connection.fetch(
-        "SELECT call_no, step, counts, answer, latency_ms, started_at FROM conductor.model_calls "
+        "SELECT call_no, step, counts, model, answer, latency_ms, started_at FROM conductor.model_calls "
         "WHERE session_id = $1 AND NOT superseded ORDER BY call_no",
         session_id,
     )
@@ -271,6 +271,7 @@ def _step(row: Any, actions: tuple[ActionView, ...], spent: Any, *, final: bool)
         else Tokens(),
         cost_usd=float(spent["cost"]) if spent else 0.0,
         latency_ms=row["latency_ms"],
+        model=row["model"],
         attempts=spent["attempts"] if spent else 1,
         started_at=row["started_at"],
     )
@@ -303,6 +304,7 @@ def _session(row: Any, steps: tuple[StepView, ...], pending: list[ApprovalView])
         phase=Phase(row["phase"]),
         waiting_for=_waiting_for(row, pending),
         model=row["model"],
+        fallback_models=tuple(row["input"].get("fallback_models", ())),
         title=row["title"],
         metadata=row["metadata"],
         tools=tuple(row["tools"]),

@@ -82,7 +82,7 @@ def _rejected(problems: tuple[str, ...]) -> str:
     )
 
 
-def _turns_of(reply: ModelReply, calls: list[Any]) -> list[Turn]:
+def _turns_of(reply: ModelReply, calls: list[Any], model: str) -> list[Turn]:
     """The turns that one answered call and its results add to the conversation."""
     if reply.stop in REPAIRS and not counts_as_step(reply.stop, has_calls=bool(reply.calls)):
         return [AssistantTurn(text=reply.text or "(no readable reply)"), UserTurn(text=REPAIRS[reply.stop])]
@@ -92,6 +92,7 @@ def _turns_of(reply: ModelReply, calls: list[Any]) -> list[Turn]:
             calls=reply.calls,
             native=reply.native,
             native_provider=reply.native_provider,
+            model=model,
         )
     ]
     if reply.stop is Stop.INVALID_OUTPUT:
@@ -120,7 +121,7 @@ async def conversation(connection: Connection, session_id: str, before: int) -> 
         "SELECT role, body FROM conductor.messages WHERE session_id = $1 ORDER BY part", session_id
     )
     answers = await connection.fetch(
-        "SELECT call_no, answer FROM conductor.model_calls WHERE session_id = $1 AND NOT superseded AND call_no < $2 "
+        "SELECT call_no, model, answer FROM conductor.model_calls WHERE session_id = $1 AND NOT superseded AND call_no < $2 "
         "ORDER BY call_no",
         session_id,
         before,
@@ -142,7 +143,7 @@ async def conversation(connection: Connection, session_id: str, before: int) -> 
         if m["role"] != "system"
     ]
     for row in answers:
-        turns += _turns_of(ModelReply.model_validate(row["answer"]), calls.get(row["call_no"], []))
+        turns += _turns_of(ModelReply.model_validate(row["answer"]), calls.get(row["call_no"], []), row["model"])
     return Conversation(
         org_id=session["org_id"],
         system="\n\n".join(part for part in system if part),

@@ -13,6 +13,7 @@ MEANINGS: dict[str, str] = {
     "model.answered": "An answer was stored, with the calls that it made. `reused`: it was left behind by a reset and not paid again.",
     "output.rejected": "An answer did not fit the session's `output_schema`; `problems` is what the model was told.",
     "model.retrying": "An attempt failed; the next one comes at `next_at`.",
+    "model.fallback": "A model could not be had, `reason` says why; from this call on `to_model` answers.",
     "approval.requested": "A call waits for a person.",
     "approval.extended": "A new run asks the same call again: it has until a later time.",
     "approval.decided": "A person decided. `verified` is false if only access to Temporal shows who it was.",

@@ -164,7 +164,6 @@ async def test_invalid(api: Api, body: Any, pointer: str) -> None:
         ({"limits": {"max_cost_usd": 1}}, "/limits/max_cost_usd"),
         ({"limits": {"max_total_tokens": 1}}, "/limits/max_total_tokens"),
         ({"approval": {"policy": "x"}}, "/approval"),
-        ({"fallback_models": []}, "/fallback_models"),
         ({"webhook": "https://example.com"}, "/webhook"),
         ({"mode": "chat"}, "/mode"),
     ],
@@ -202,6 +201,37 @@ async def test_the_output_schema_is_kept(api: Api) -> None:
     assert row["output_schema"] == schema
     assert "output_schema" not in row["input"]
     assert (await api.get(f"/v1/agents/{session_id}")).json()["output"] is None
+
+
+@pytest.mark.parametrize(
+    ("models", "pointer", "code"),
+    [
+        (["no-such-model"], "/fallback_models/0", "unknown_model"),
+        (["demo", "claude-3-opus-20240229"], "/fallback_models/1", "model_retired"),
+        (["claude-haiku-5-5", "claude-opus-5-5"], "/fallback_models/1", "invalid_request"),
+        (["demo", "demo"], "/fallback_models/1", "invalid_request"),
+        (["", "demo"], "/fallback_models/0", "invalid_request"),
+        ([f"openai:{n}" for n in range(6)], "/fallback_models", "invalid_request"),
+        ("demo", "/fallback_models", "invalid_request"),
+    ],
+)
+async def test_fallback_models_that_are_none(api: Api, models: Any, pointer: str, code: str) -> None:
+    """Each is looked at like `model`; one that is tried already is a mistake, and so are more than five."""
+    asked = {**HELLO, "model": "claude-opus-5-5", "tools": [], "fallback_models": models}
+    body = is_problem(await api.post(RUN, asked), 422, code)
+    assert [item["pointer"] for item in body["errors"]] == [pointer]
+
+
+async def test_fallback_models_are_kept(api: Api) -> None:
+    """By their ids, in order, with the warnings of each; null and an empty list are none."""
+    session_id = await api.start(model="demo", tools=[], fallback_models=["claude-haiku-4-5", "openai:mine"])
+    shown = (await api.get(f"/v1/agents/{session_id}")).json()
+    assert shown["fallback_models"] == ["claude-haiku-4-5-20251001", "openai:mine"]
+    assert any("openai:mine" in warning for warning in shown["warnings"])
+    nothing: tuple[list[str] | None, ...] = ([], None)
+    for none in nothing:
+        session_id = await api.start(fallback_models=none)
+        assert (await api.get(f"/v1/agents/{session_id}")).json()["fallback_models"] == []
 
 
 async def test_models(api: Api) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conductor_ai.contracts.models import Stop
-from conductor_ai.contracts.session import CallRef, Carried, ModelOutcome, SessionInput, Tally
+from conductor_ai.contracts.session import CallRef, Carried, ModelFailed, ModelOutcome, SessionInput, Tally
 from conductor_ai.contracts.status import StopReason
 from conductor_ai.errors import Code
 from workflows import loop
@@ -122,3 +122,50 @@ def test_continue_as_new_counts_this_runs_steps() -> None:
     assert not loop.must_continue_as_new(state, given_, steps_before=5, suggested=False)
     assert loop.must_continue_as_new(state, given_, steps_before=4, suggested=False)
     assert loop.must_continue_as_new(state, given_, steps_before=7, suggested=True)
+
+
+# Fallbacks
+
+
+def failed(code: str | None, reason: str = "") -> ModelFailed:
+    """A call that failed for good and was billed a little."""
+    return ModelFailed(code=code, reason=reason, tally=Tally(input_tokens=1, cost_usd=Decimal("0.1")))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                failed(Code.MODEL_UNAVAILABLE, "overloaded"),
+                failed(Code.MODEL_REJECTED_REQUEST, "unknown_model"),
+                failed(Code.UNKNOWN_MODEL),
+                failed(Code.MODEL_AUTHENTICATION, "authentication"),
+                failed(Code.MODEL_REJECTED_REQUEST, "bad_request"),
+                failed(None),
+            ]
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 5),
+)
+def test_each_model_is_tried_once_and_in_order(failures: list[ModelFailed], fallbacks: int) -> None:
+    """A model that cannot be had is given up for good; any other failure stands; each call has a number of its own."""
+    given_ = session().model_copy(update={"fallback_models": tuple(f"model {n}" for n in range(fallbacks))})
+    state, asked = Carried(), [given_.model]
+    ask = AskModel(state.next_call_no, 1)
+    for number, failure in enumerate(failures, 1):
+        state = loop.scheduled(state, ask)
+        state, again = loop.after_failure(state, given_, ask, failure)
+        assert state.tally.cost_usd == Decimal("0.1") * number
+        stands = failure.code in (None, Code.MODEL_AUTHENTICATION) or failure.reason == "bad_request"
+        assert (again is None) == (stands or len(asked) == 1 + fallbacks)
+        if again is None:
+            break
+        assert (again.call_no, again.step) == (ask.call_no + 1, 1)
+        assert again.fell_back is not None
+        assert again.fell_back.model == asked[-1]
+        asked.append(loop.model_of(given_, state))
+        ask = again
+    assert tuple(asked) == (given_.model, *given_.fallback_models)[: len(asked)]
+    assert state.steps == 0

@@ -71,7 +71,8 @@ async def test_with_claude_by_the_api_s_own_format(temporal: Client, store_url: 
 
         provider = AnthropicProvider("sk-test", fake.url)
         async with rig(temporal, store_url, task_queue, provider=provider) as r:
-            view = await r.ended(await r.start(output_schema=SCHEMA, model="claude-sonnet-5-5"))
+            session_id = await r.start(output_schema=SCHEMA, model="claude-sonnet-5-5")
+            view = await r.ended(session_id, seconds=60)
         formats = [received.json["output_config"]["format"] for received in fake.received]
     assert (view.status, view.output) == (Status.COMPLETED, {"total": 7})
     assert [given["type"] for given in formats] == ["json_schema", "json_schema"]
