@@ -35,6 +35,8 @@ BODY_SECONDS = 30.0
 MAX_PARTS = 5_000
 """Objects, lists and their members in one body. The largest that has a meaning has some 3,000; a million of them, each
 wrong in its own way, would hold up everybody for seconds."""
+MAX_QUOTES = 4 * MAX_PARTS
+"""That begin or end a text: each member has at most a name and a text."""
 ERRORS_SHOWN = 50
 LONGEST_NUMBER = 100
 """Digits. No field takes more than 16."""
@@ -123,7 +125,9 @@ def _parts(raw: bytes) -> int:
     """How many objects, lists and members JSON has, within one. Without reading it: that is what it protects."""
     found = _marks(raw)
     if found > MAX_PARTS:  # Most of it may be text.
-        found = _marks(b"".join(raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]))
+        bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+        if bare.count(b'"') <= MAX_QUOTES:
+            found = _marks(b"".join(bare.split(b'"')[::2]))
     return found
 
 

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,127}")
 MAX_QUERY_BYTES = 4096
 """Of a query string. A cursor has some hundred; thousands of parameters that nobody knows take seconds to refuse."""
+MAX_PATH_BYTES = 2048
+"""Of a path. The longest that leads anywhere has some hundred."""
 _SINGLE = ("Authorization", "X-API-Key", "X-Org-ID", "Idempotency-Key", "Content-Type")
 """Headers that say who asks, and for what. Given twice, two readers of the same request may believe different ones."""
 _DEFAULT_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -28,6 +30,11 @@ def request_id_of(scope: Scope) -> str:
 def _check_query(query: bytes) -> None:
     if len(query) > MAX_QUERY_BYTES:
         raise Refused(f"The query string has more than {MAX_QUERY_BYTES} bytes.", code=Code.INVALID_REQUEST, status=414)
+
+
+def _check_path(path: bytes) -> None:
+    if len(path) > MAX_PATH_BYTES:
+        raise Refused(f"The path has more than {MAX_PATH_BYTES} bytes.", code=Code.INVALID_REQUEST, status=414)
 
 
 def _check_single(headers: Headers) -> None:
@@ -66,6 +73,7 @@ class Envelope:
             await send(message)
 
         try:
+            _check_path(scope.get("raw_path") or b"")
             _check_query(scope["query_string"])
             _check_single(headers)
             self._check_length(headers)
