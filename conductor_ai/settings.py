@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from conductor_ai.errors import ConfigurationError
+from conductor_ai.secret_files import SecretFiles
 
 
 class Auth(StrEnum):
@@ -94,12 +95,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then `.env`."""
+        """Arguments, then the environment, then `.env`, then the files of CONDUCTOR_SECRETS_DIR."""
         assert isinstance(dotenv_settings, DotEnvSettingsSource)
         return (
             init_settings,
             _DocumentedNames(settings_cls),
             _DocumentedNamesInFile(settings_cls, env_file=dotenv_settings.env_file),
+            SecretFiles(settings_cls, alias="CONDUCTOR_SECRETS_DIR"),
         )
 
     # Models
@@ -139,6 +141,12 @@ class Settings(BaseSettings):
     """Temporal's namespace."""
     temporal_ui_url: str | None = Field(None, alias="CONDUCTOR_TEMPORAL_UI_URL")
     """Where a person finds Temporal's UI; used for links only."""
+    temporal_api_key: SecretStr | None = Field(None, alias="TEMPORAL_API_KEY")
+    """Key for Temporal Cloud; it turns TLS on."""
+    deployment_name: str = Field("conductor", alias="CONDUCTOR_DEPLOYMENT_NAME", pattern=r"^[A-Za-z0-9_-]{1,100}$")
+    """Name of the worker deployment in Temporal; used with a build id only."""
+    build_id: str | None = Field(None, alias="CONDUCTOR_BUILD_ID", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
+    """Version of this worker. With it sessions stay on the version that started them; without it every worker takes every session."""
 
     # API
     host: str = Field("127.0.0.1", alias="CONDUCTOR_HOST")
@@ -217,6 +225,13 @@ class Settings(BaseSettings):
     """Rows by which a write may exceed what was shown when it was approved."""
     sql_search_path: Annotated[tuple[str, ...], NoDecode] = Field(("public",), alias="CONDUCTOR_SQL_SEARCH_PATH")
     """Schemas in which statements find unqualified names, separated by commas; `pg_catalog` always comes first."""
+
+    # Running it
+    secrets_dir: Path | None = Field(None, alias="CONDUCTOR_SECRETS_DIR")
+    """Directory whose files are named after settings and hold their values, as Docker and Kubernetes mount secrets; the environment wins."""
+
+    otlp_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT", pattern=r"^https?://[^\s@]+$")
+    """OpenTelemetry collector that gets the metrics of Temporal's SDK, by OTLP over HTTP (for example http://127.0.0.1:4318)."""
 
     # Development
     task_queue: str = Field("conductor", alias="CONDUCTOR_TASK_QUEUE", pattern=r"^[A-Za-z0-9_.-]{1,100}$")

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -21,6 +22,7 @@ from temporalio.common import (
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.runtime import OpenTelemetryConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from conductor_ai import names
@@ -34,11 +36,48 @@ from conductor_ai.visible import unlinked
 RPC_SECONDS = timedelta(seconds=4)
 """Nobody waits over 5 s for an answer of the API."""
 
+METRICS = timedelta(seconds=5)
+"""How often the SDK's metrics go to the collector."""
+
 _TYPES = {
     "Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
     "Bool": IndexedValueType.INDEXED_VALUE_TYPE_BOOL,
     "Double": IndexedValueType.INDEXED_VALUE_TYPE_DOUBLE,
 }
+
+
+def connect_config(settings: Settings) -> dict[str, Any]:
+    """How a client connects, as keywords of `Client.connect`: the profile and variables of Temporal's envconfig, and what
+    the settings say. A setting that was given wins; one that was not leaves a profile's value alone.
+
+    Raises:
+        ConfigurationError: Temporal's own configuration cannot be read.
+    """
+    try:
+        config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            "Temporal's own configuration (TEMPORAL_CONFIG_FILE, TEMPORAL_PROFILE, TEMPORAL_TLS_…) cannot be used: "
+            f"{first_line(str(error))}"
+        ) from error
+    for name, keyword in (("temporal_address", "target_host"), ("temporal_namespace", "namespace")):
+        if name in settings.model_fields_set or not config.get(keyword):
+            config[keyword] = getattr(settings, name)
+    if settings.temporal_api_key is not None:
+        config["api_key"] = settings.temporal_api_key.get_secret_value()
+        config.setdefault("tls", True)
+    if settings.otlp_endpoint is not None:
+        config["runtime"] = _reporting(settings.otlp_endpoint)
+    return config
+
+
+@cache
+def _reporting(endpoint: str) -> Runtime:
+    """The runtime that sends the SDK's metrics there: one for each process, as its exporter is."""
+    url = f"{endpoint.rstrip('/')}/v1/metrics"
+    return Runtime(
+        telemetry=TelemetryConfig(metrics=OpenTelemetryConfig(url=url, http=True, metric_periodicity=METRICS))
+    )
 
 
 async def connect(settings: Settings, *, lazy: bool = False, seconds: float = 10) -> Client:
@@ -49,15 +88,14 @@ async def connect(settings: Settings, *, lazy: bool = False, seconds: float = 10
     Raises:
         Unavailable: the server does not answer.
     """
-    config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
-    config.update(target_host=settings.temporal_address, namespace=settings.temporal_namespace)
+    config = connect_config(settings)
     try:
         return await asyncio.wait_for(
             Client.connect(**config, data_converter=pydantic_data_converter, lazy=lazy), seconds
         )
     except (RuntimeError, RPCError, TimeoutError) as error:
         raise Unavailable(
-            f"Temporal does not answer at {settings.temporal_address}. Start it (`conductor dev` brings one), or set "
+            f"Temporal does not answer at {config['target_host']}. Start it (`conductor dev` brings one), or set "
             "TEMPORAL_ADDRESS to where it listens.",
             code=Code.ENGINE_UNAVAILABLE,
         ) from error

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.model import ModelActivities
@@ -110,6 +111,19 @@ async def worker_parts(
         )
 
 
+def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    """Which version of Conductor this worker is, if it is told. Sessions then end on the version that they began on, so that
+    a deployment never replays a session with other code.
+    """
+    if settings.build_id is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(deployment_name=settings.deployment_name, build_id=settings.build_id),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.PINNED,
+    )
+
+
 def workers(settings: Settings, parts: WorkerParts) -> list[Worker]:
     """The Temporal workers of the queues that this process serves."""
     runner: WorkflowRunner = UnsandboxedWorkflowRunner()
@@ -132,6 +146,7 @@ def workers(settings: Settings, parts: WorkerParts) -> list[Worker]:
                     parts.snapshot.finish,
                 ],
                 workflow_runner=runner,
+                deployment_config=_deployment(settings),
                 max_cached_workflows=settings.max_cached_workflows,
                 max_concurrent_activities=100,
                 max_heartbeat_throttle_interval=THROTTLE,

@@ -102,10 +102,11 @@ def render() -> str:
     """The page."""
     parts = [
         "Conductor reads its settings from the environment and from a file `.env` in the working directory; the "
-        "environment wins, and an empty value counts as not set. `.env.example` lists them all. A value that cannot work "
+        "environment wins, and an empty value counts as not set. What neither of them sets is looked for in the directory "
+        "`CONDUCTOR_SECRETS_DIR`, in a file named after the variable. `.env.example` lists them all. A value that cannot work "
         "stops the program with a sentence that names the variable, never its value.",
-        "Temporal's own variables for TLS, API keys and profiles (`TEMPORAL_TLS`, `TEMPORAL_API_KEY`, `TEMPORAL_PROFILE`, …) "
-        "are read by Temporal's client: Temporal Cloud needs nothing else.",
+        "Temporal's own variables for TLS and profiles (`TEMPORAL_TLS`, `TEMPORAL_TLS_CLIENT_CERT_PATH`, `TEMPORAL_PROFILE`, …) "
+        "are read by Temporal's client, from the environment alone. An address or namespace that is set here wins over a profile's.",
     ]
     for section, found in _by_section().items():
         rows = [
@@ -116,15 +117,16 @@ def render() -> str:
 
 
 COMPOSE = """
-# docker compose alone (docker-compose.yml); `sh infra/docker/passwords.sh >> .env` makes the passwords
-#POSTGRES_PASSWORD=
-#CONDUCTOR_DB_PASSWORD=
-#TEMPORAL_DB_PASSWORD=
-#REDIS_PASSWORD=
+# docker compose alone (docker-compose.yml); `sh infra/docker/prepare.sh` makes passwords and files for keys in secrets/
+#CONDUCTOR_IMAGE=conductor:local
+#CONDUCTOR_SECRETS=./secrets
+#CONDUCTOR_WORKERS=2
 # Ports on 127.0.0.1
 #CONDUCTOR_PUBLISH_PORT=8080
 #TEMPORAL_UI_PUBLISH_PORT=8233
-# Group id of /var/run/docker.sock: stat -c %g /var/run/docker.sock
+#GRAFANA_PUBLISH_PORT=3000
+# Docker's socket, for the sandbox worker, and its group: stat -c %g /var/run/docker.sock
+#DOCKER_SOCKET=/var/run/docker.sock
 #DOCKER_GID=999
 """
 
