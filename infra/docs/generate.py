@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable, Mapping
 
-from infra.docs import errors_page, events_page, names_page, routes_page, settings_page, tools_page
+from infra.docs import client_page, errors_page, events_page, names_page, routes_page, settings_page, tools_page
 from infra.docs.source import ROOT
 
 PAGES: Mapping[str, Callable[[], str]] = {
     ".env.example": settings_page.render_env,
     "docs/reference/settings.md": settings_page.render,
     "docs/reference/routes.md": routes_page.render,
+    "docs/reference/client.md": client_page.render,
     "docs/reference/errors.md": errors_page.render,
     "docs/reference/events.md": events_page.render,
     "docs/reference/tools.md": tools_page.render,

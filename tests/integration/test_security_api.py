@@ -7,21 +7,19 @@ import json
 import logging
 import string
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 import redis.asyncio
-import uvicorn
 
 from api import bodies
-from api.connections import Impatient
 from api.problems import Refused
 from api.requests import DecisionBody, RunRequest
 from conductor_ai.stores.access import Role
 from tests.fixtures_api import HELLO, Api, is_problem
+from tests.fixtures_socket import listening
 
 RUN = "/v1/agents/run"
 JSON = {"Content-Type": "application/json"}
@@ -248,26 +246,6 @@ async def test_only_the_hash_of_a_key_is_kept(api: Api) -> None:
     async with api.deps.database.connection() as connection:
         rows = await connection.fetch("SELECT to_jsonb(k)::text AS row FROM conductor.api_keys k")
     assert not [row for row in rows for secret in api.secrets.values() if secret in row["row"]]
-
-
-@asynccontextmanager
-async def listening(api: Api) -> AsyncIterator[int]:
-    """The API on a real socket, as `conductor api` serves it. Yields the port."""
-    transport = api.http._transport
-    assert isinstance(transport, httpx.ASGITransport)
-    config = uvicorn.Config(
-        transport.app, host="127.0.0.1", port=0, lifespan="off", log_config=None, http=Impatient, ws="none"
-    )
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server.serve())
-    try:
-        async with asyncio.timeout(10):
-            while not server.started:
-                await asyncio.sleep(0.01)
-        yield int(server.servers[0].sockets[0].getsockname()[1])
-    finally:
-        server.should_exit = True
-        await running
 
 
 async def test_a_head_that_never_ends(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
