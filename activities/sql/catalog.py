@@ -30,22 +30,36 @@ SELECT o.oprname AS name FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p
 WHERE o.oprname = ANY($1::text[]) AND p.provolatile = 'v' LIMIT 1
 """
 _TYPES = """
-WITH named(oid) AS (
-    SELECT t.oid FROM pg_catalog.pg_type t
-    WHERE t.typname = ANY($1::text[]) AND t.typnamespace <> 'pg_catalog'::regnamespace
-    UNION SELECT unnest(ARRAY[t.oid, t.typelem]) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = ANY($2::oid[]) AND t.typnamespace <> 'pg_catalog'::regnamespace
+WITH RECURSIVE written(oid) AS (
+    SELECT t.oid FROM pg_catalog.pg_type t WHERE t.typname = ANY($1::text[])
+    UNION SELECT x.oid FROM written w JOIN pg_catalog.pg_type t ON t.oid = w.oid CROSS JOIN LATERAL (
+        SELECT pg_catalog.unnest(ARRAY[t.typelem, t.typbasetype])
+        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND t.typrelid <> 0
+    ) AS x(oid) WHERE x.oid <> 0
+), named(oid) AS (
+    SELECT oid FROM written
+    UNION SELECT pg_catalog.unnest(ARRAY[t.oid, t.typelem]) FROM pg_catalog.pg_attribute a
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid WHERE a.attrelid = ANY($2::oid[])
 )
 SELECT pg_catalog.format('cast from %s to %s', c.castsource::regtype, c.casttarget::regtype) AS what
 FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc AND p.provolatile = 'v'
-WHERE EXISTS (SELECT 1 FROM named n WHERE n.oid IN (c.castsource, c.casttarget))
+JOIN pg_catalog.pg_type s ON s.oid = c.castsource JOIN pg_catalog.pg_type t ON t.oid = c.casttarget
+WHERE (s.typnamespace <> 'pg_catalog'::regnamespace AND s.oid IN (SELECT oid FROM named))
+   OR (t.typnamespace <> 'pg_catalog'::regnamespace AND t.oid IN (SELECT oid FROM named))
+   -- Somebody's cast between two types of the server's own.
+   OR (s.typnamespace = t.typnamespace AND t.typnamespace = 'pg_catalog'::regnamespace AND t.oid IN (SELECT oid FROM written))
 UNION ALL
 SELECT pg_catalog.format('check of %s', t.oid::regtype) FROM pg_catalog.pg_type t
 JOIN pg_catalog.pg_constraint k ON k.contypid = t.oid
 JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_constraint'::regclass AND d.objid = k.oid
     AND d.refclassid = 'pg_catalog.pg_proc'::regclass
 JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.provolatile = 'v'
-WHERE t.typname = ANY($1::text[])
+WHERE t.oid IN (SELECT oid FROM written)
+UNION ALL
+SELECT pg_catalog.format('comparison of %s', c.opcintype::regtype) FROM pg_catalog.pg_opclass c
+JOIN pg_catalog.pg_amproc f ON f.amprocfamily = c.opcfamily
+JOIN pg_catalog.pg_proc p ON p.oid = f.amproc AND p.provolatile = 'v'
+WHERE c.opcintype IN (SELECT oid FROM named)
 LIMIT 1
 """
 _VIEWS = """

@@ -14,6 +14,9 @@ from typing import Any
 from conductor_ai.contracts.base import Json
 
 SAFE_INTEGER = 2**53 - 1
+MAX_JSON_DEPTH = 32
+"""Levels of a JSON value; what is nested deeper stays text, because readers of results give up at some depth."""
+_UNSENDABLE = re.compile("[\0\ud800-\udfff]")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)([+-]\d\d)?(:\d\d)?")
 
 
@@ -61,7 +64,26 @@ def _json(text: str) -> Json:
         )
     except (ValueError, RecursionError):
         return text
-    return parsed
+    return parsed if _can_travel(parsed) else text
+
+
+def _can_travel(parsed: Json) -> bool:
+    """False where the type json holds what no UTF-8 text and no jsonb can: NUL, half a surrogate pair, great depth."""
+    level: list[Json] = [parsed]
+    for _ in range(MAX_JSON_DEPTH):
+        texts = [item for item in level if isinstance(item, str)]
+        texts += [name for item in level if isinstance(item, dict) for name in item]
+        if any(map(_UNSENDABLE.search, texts)):
+            return False
+        level = [
+            below
+            for item in level
+            if isinstance(item, (list, dict))
+            for below in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _exact(text: str) -> float:

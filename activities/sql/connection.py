@@ -178,8 +178,8 @@ class Connections:
         except (*LOST, asyncpg.PostgresError) as error:
             if results:
                 return results[0]  # lost on the way back to the pool: what was done is done and known
-            if not isinstance(error, LOST):
-                raise
+            if raw is not None and not isinstance(error, LOST):
+                raise  # of the work; before it there is only the connection that may fail
             if raw is not None and raw.was_cut():
                 raise AnswerTooLarge from None
             raise ToolUnavailable(

@@ -81,6 +81,12 @@ class Effects(Contract):
         return beyond > tolerance
 
 
+async def are_counted(connection: Connection) -> bool:
+    """True if the server counts changed rows at all: without, every effect would look like none."""
+    found: bool = await connection.fetchval("SELECT pg_catalog.current_setting('track_counts')::boolean")
+    return found
+
+
 async def count(connection: Connection) -> Effects:
     """The counters of this connection, right now."""
     rows = await connection.fetch(_COUNTS)

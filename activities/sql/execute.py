@@ -87,6 +87,12 @@ async def _ledger_missing(connection: Connection) -> ToolResult | None:
             "The login of sql_query may not create or use its ledger (schema conductor_ledger), so no write was run. "
             "Grant it CREATE on the database once, or set CONDUCTOR_SQL_LEDGER=false.",
         )
+    except ledger.NotOurs:
+        return failure(
+            "not_configured",
+            "The table conductor_ledger.calls belongs to somebody else than the login of sql_query, so no write was run: "
+            "its owner could forge what is in it. Make the login its owner; `conductor doctor` says more.",
+        )
     return None
 
 
@@ -123,18 +129,34 @@ async def _run(connection: Connection, order: Order, limits: Limits) -> Rows:
     if hidden is not None:
         raise _Stop(refusal(refused(*hidden)))
     prepared = await statement.prepare(connection, order.verdict, order.params)
-    if order.verdict.sql_class is not SqlClass.WRITE or order.approved is None:
-        return await statement.run(connection, prepared, order.max_rows)
+    if order.verdict.sql_class is not SqlClass.WRITE:
+        return await statement.run(connection, prepared, order.max_rows, limits.timeout_seconds)
     before = await effects.count(connection)
-    rows = await statement.run(connection, prepared, order.max_rows)
-    changed = (await effects.count(connection)).since(before)
-    if changed.exceeds(order.approved, order.tolerance):
+    rows = await statement.run(connection, prepared, order.max_rows, limits.timeout_seconds)
+    # What was put off until the commit happens now: it is counted, and it has the role's rights. (Before version 18
+    # the server ran triggers at the commit with the rights of whoever committed: the login, who owns the ledger.)
+    await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    if order.approved is not None:
+        await _hold_against(connection, before, order.approved, order.tolerance)
+    return rows
+
+
+async def _hold_against(connection: Connection, before: Effects, approved: Effects, tolerance: int) -> None:
+    """Stop if more has happened than was approved, or if that cannot be told any more."""
+    if not await effects.are_counted(connection):
         raise _Stop(
             failure(
                 "rows_changed",
-                f"The statement would now change {changed.rows} rows ({changed}), but {order.approved.rows} "
-                f"({order.approved}) were shown when it was approved. It was rolled back. Ask again, so that the new "
-                "effect can be approved.",
+                "The server no longer counts changed rows (track_counts is off), so the effect cannot be compared with "
+                f"what was approved ({approved}). It was rolled back. Ask again.",
             )
         )
-    return rows
+    changed = (await effects.count(connection)).since(before)
+    if changed.exceeds(approved, tolerance):
+        raise _Stop(
+            failure(
+                "rows_changed",
+                f"The statement would now change {changed.rows} rows ({changed}), but {approved.rows} ({approved}) were "
+                "shown when it was approved. It was rolled back. Ask again, so that the new effect can be approved.",
+            )
+        )

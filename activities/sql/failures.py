@@ -6,11 +6,20 @@ from activities.sql.connection import AnswerTooLarge
 from activities.sql.limits import RoleUnusable
 from activities.sql.parameters import BadParameter
 from activities.sql.shaping import CannotShape
+from activities.sql.statement import TookTooLong
 from activities.sql.verdict import Verdict
 from conductor_ai.contracts.tools import ToolError, ToolResult
 
 MAX_MESSAGE = 2_000
-FAILURES = (asyncpg.PostgresError, BadParameter, CannotShape, AnswerTooLarge, RoleUnusable, asyncpg.InternalClientError)
+FAILURES = (
+    asyncpg.PostgresError,
+    BadParameter,
+    CannotShape,
+    AnswerTooLarge,
+    RoleUnusable,
+    TookTooLong,
+    asyncpg.InternalClientError,
+)
 """What running a statement may raise besides lost connections."""
 
 
@@ -32,7 +41,7 @@ UNKNOWN = (
 
 def failed(error: BaseException, timeout_seconds: float) -> ToolResult:
     """What became of a statement that raised. It had no effect: its transaction was rolled back."""
-    if isinstance(error, asyncpg.QueryCanceledError):
+    if isinstance(error, (asyncpg.QueryCanceledError, TookTooLong)):
         return failure(
             "timeout", f"The statement took longer than {timeout_seconds:g} s and was stopped. Nothing was changed."
         )

@@ -27,12 +27,21 @@ CREATE TABLE IF NOT EXISTS {LEDGER_SCHEMA}.calls (
 );
 REVOKE ALL ON {LEDGER_SCHEMA}.calls FROM PUBLIC;
 """
+_OURS = f"""
+SELECT c.relkind = 'r' AND pg_catalog.pg_has_role(session_user, c.relowner, 'MEMBER') FROM pg_catalog.pg_class c
+WHERE c.oid = pg_catalog.to_regclass('{LEDGER_SCHEMA}.calls')
+"""  # noqa: S608 - only our own constant
 _INSERT = f"""
 INSERT INTO {LEDGER_SCHEMA}.calls (call_id, arguments_sha256, state) VALUES ($1, $2, $3)
 ON CONFLICT (call_id) DO NOTHING RETURNING call_id
 """  # noqa: S608 - only our own constants
-_SELECT = f"SELECT arguments_sha256, state, result::text FROM {LEDGER_SCHEMA}.calls WHERE call_id = $1"  # noqa: S608
-_SETTLE = f"UPDATE {LEDGER_SCHEMA}.calls SET result = $2::text::jsonb WHERE call_id = $1"  # noqa: S608
+_SELECT = f"""
+SELECT arguments_sha256, state, CASE pg_catalog.jsonb_typeof(result) WHEN 'string' THEN result #>> '{{}}' ELSE result::text END
+    AS result
+FROM {LEDGER_SCHEMA}.calls WHERE call_id = $1
+"""  # noqa: S608 - only our own constants
+# As a text inside of the jsonb: jsonb itself would reorder the names of objects and write 1e300 in 301 digits.
+_SETTLE = f"UPDATE {LEDGER_SCHEMA}.calls SET result = pg_catalog.to_jsonb($2::text) WHERE call_id = $1"  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -44,10 +53,20 @@ class Entry:
     result: ToolResult | None
 
 
+class NotOurs(Exception):
+    """Somebody else made a table of the ledger's name: its owner, or a trigger of theirs, could do anything with it."""
+
+
 async def exists(connection: Connection) -> bool:
-    """True if the table is there."""
-    found = await connection.fetchval(f"SELECT pg_catalog.to_regclass('{LEDGER_SCHEMA}.calls') IS NOT NULL")
-    return bool(found)
+    """True if the table is there.
+
+    Raises:
+        NotOurs: it does not belong to the login.
+    """
+    ours: bool | None = await connection.fetchval(_OURS)
+    if ours is False:
+        raise NotOurs
+    return ours is not None
 
 
 async def create(connection: Connection) -> None:
@@ -55,6 +74,7 @@ async def create(connection: Connection) -> None:
 
     Raises:
         asyncpg.InsufficientPrivilegeError: the login may not create a schema in this database.
+        NotOurs: see `exists`.
     """
     if await exists(connection):
         return

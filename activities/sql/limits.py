@@ -43,6 +43,8 @@ class Limits:
             "search_path": path,
             "standard_conforming_strings": "on",
             "transform_null_equals": "off",
+            "array_nulls": "on",
+            "quote_all_identifiers": "off",
             "DateStyle": "ISO, YMD",
             "IntervalStyle": "iso_8601",
             "TimeZone": "'UTC'",

@@ -1,5 +1,6 @@
 """Why a write cannot be tried out: what would happen elsewhere, or not be undone by a rollback."""
 
+from activities.sql import effects
 from activities.sql.connection import Connection
 from activities.sql.relations import oids
 from activities.sql.verdict import Verdict
@@ -51,7 +52,7 @@ async def in_the_way(connection: Connection, verdict: Verdict) -> str | None:
     """Half a sentence that says why the statement is not tried out, or None."""
     if not verdict.previewable:
         return "the statement calls volatile functions, whose effect a rollback does not undo or repeat"
-    if not await connection.fetchval("SELECT pg_catalog.current_setting('track_counts')::boolean"):
+    if not await effects.are_counted(connection):
         return "the server does not count changed rows (track_counts is off)"
     targets = await oids(connection, verdict.targets)
     for row in await connection.fetch(_REACHED, targets):

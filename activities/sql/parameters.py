@@ -56,20 +56,25 @@ def as_text(position: int, value: Any, kind: ParameterType) -> str | None:
     """
     if value is None:
         return None
-    if isinstance(value, (list, dict)):
-        if kind.oid in JSON_TYPES:
-            text = json.dumps(value, ensure_ascii=False)
-        elif isinstance(value, list):
-            text = _array(value)
-        else:
-            raise BadParameter(f"Parameter ${position} is an object, but the statement needs {kind.name} there.")
-    else:
-        text = _scalar(value, whole=kind.oid in INTEGER_TYPES)
+    if isinstance(value, dict) and kind.oid not in JSON_TYPES:
+        raise BadParameter(f"Parameter ${position} is an object, but the statement needs {kind.name} there.")
+    try:
+        text = _written(value, kind)
+    except (ValueError, RecursionError):  # Python writes no integer of more than 4,300 digits
+        raise BadParameter(
+            f"Parameter ${position} is a number of too many digits or nested too deeply. Send it as a text."
+        ) from None
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise BadParameter(
             f"Parameter ${position} holds a NUL character or half of a surrogate pair, which PostgreSQL cannot store."
         )
     return text
+
+
+def _written(value: Any, kind: ParameterType) -> str:
+    if kind.oid in JSON_TYPES and isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return _array(value) if isinstance(value, list) else _scalar(value, whole=kind.oid in INTEGER_TYPES)
 
 
 def _scalar(value: Any, *, whole: bool = False) -> str:

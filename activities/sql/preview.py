@@ -1,6 +1,7 @@
 """What a person sees before deciding: the statement's kind, tables and columns, the planner's estimate, and for a write
 its exact effect, from a run that is rolled back. Whatever cannot be had says why."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +12,21 @@ from activities.sql.effects import Effects
 from activities.sql.failures import FAILURES, failed
 from activities.sql.limits import READ_COMMITTED, Limits
 from activities.sql.obstacles import in_the_way
+from activities.sql.relations import described
 from activities.sql.sample import Sample, take
-from activities.sql.verdict import Kind, Verdict, refused
+from activities.sql.statement import Prepared
+from activities.sql.verdict import Kind, Relation, Verdict, refused
 from conductor_ai.contracts.base import Json
 from conductor_ai.contracts.tools import Column, Consequence, SqlClass, ToolError
+from conductor_ai.text import shorten
+from conductor_ai.visible import visible
 
 ESTIMATE_SECONDS = 5.0
 TRIAL_SECONDS = 10.0
+ROUND_TRIPS_SECONDS = 1.0
+"""On top of a part's own limit, for the small questions around its statement."""
+MAX_LINE = 1_000
+"""Bytes of a line of evidence."""
 
 
 class Trial:
@@ -31,37 +40,44 @@ class Trial:
 
 async def preview(connection: Connection, verdict: Verdict, params: Sequence[Any], limits: Limits) -> Consequence:
     """Look at everything that can be known without changing anything."""
+    tables = tuple(map(str, verdict.tables))
     try:
-        async with connection.transaction(isolation=READ_COMMITTED, readonly=True):
+        async with (
+            asyncio.timeout(min(limits.timeout_seconds, ESTIMATE_SECONDS) + ROUND_TRIPS_SECONDS),
+            connection.transaction(isolation=READ_COMMITTED, readonly=True),
+        ):
             await limits.enter(connection, min(limits.timeout_seconds, ESTIMATE_SECONDS))
             await limits.become_role(connection)
+            tables = tuple(await described(connection, verdict.tables, limits.search_path[0]))
             hidden = await catalog.look_up(connection, verdict, limits.search_path)
             if hidden is not None:
                 return refusal_of(refused(*hidden))
             estimate = await _estimate(connection, verdict, params)
             obstacle = await in_the_way(connection, verdict) if verdict.sql_class is SqlClass.WRITE else None
-    except LOST:
-        raise
-    except FAILURES as error:
+    except (*LOST, *FAILURES) as error:
+        if isinstance(error, LOST) and not isinstance(error, TimeoutError):
+            raise
         # The statement as it stands fails, or the set-up does: the person is told, and may still decide.
-        return _consequence(verdict, _why(error, limits), None)
+        return unavailable(verdict, _why(error, limits), tables)
     if verdict.sql_class is not SqlClass.WRITE:
-        return _consequence(verdict, estimate, None)
+        return _consequence(verdict, tables, estimate, None)
     trial = Trial(why=obstacle) if obstacle else await _try(connection, verdict, params, limits)
-    return _consequence(verdict, estimate, trial)
+    return _consequence(verdict, tables, estimate, trial)
 
 
 def refusal_of(verdict: Verdict) -> Consequence:
     """The gate says no: nobody is asked."""
     return Consequence(
-        summary=f"Refused: {verdict.sentence}",
+        summary=visible(f"Refused: {verdict.sentence}"),
         risk="high",
         refused=ToolError(code="sql_refused", message=verdict.sentence),
     )
 
 
 def _why(error: BaseException, limits: Limits) -> str:
-    return f"not available: {failed(error, limits.timeout_seconds).content}"
+    if isinstance(error, TimeoutError):
+        return "looking it up took too long"
+    return failed(error, limits.timeout_seconds).content
 
 
 async def _estimate(connection: Connection, verdict: Verdict, params: Sequence[Any]) -> str:
@@ -76,49 +92,56 @@ async def _estimate(connection: Connection, verdict: Verdict, params: Sequence[A
 
 async def _try(connection: Connection, verdict: Verdict, params: Sequence[Any], limits: Limits) -> Trial:
     """Run the write and roll it back."""
+    seconds = min(limits.timeout_seconds, TRIAL_SECONDS)
     transaction = connection.transaction(isolation=READ_COMMITTED)
     await transaction.start()
     try:
-        await limits.enter(connection, min(limits.timeout_seconds, TRIAL_SECONDS), 2.0)
-        await limits.become_role(connection)
-        prepared = await statement.prepare(connection, verdict, params)
-        before = await effects.count(connection)
-        sample = await take(connection, prepared)
-        if not sample.ran:
-            await statement.run(connection, prepared, 1)
-        changed = (await effects.count(connection)).since(before)
-        # Deferred constraints would only speak at the commit that never comes.
-        await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        return Trial(changed, sample)
+        async with asyncio.timeout(seconds + ROUND_TRIPS_SECONDS):
+            await limits.enter(connection, seconds, 2.0)
+            await limits.become_role(connection)
+            return await _effect(connection, await statement.prepare(connection, verdict, params), seconds)
+    except TimeoutError:
+        return Trial(why="the trial run took too long")
     except LOST:
         raise
     except FAILURES as error:
-        return Trial(why=failed(error, TRIAL_SECONDS).content)
+        return Trial(why=failed(error, seconds).content)
     finally:
         await transaction.rollback()
 
 
-def _consequence(verdict: Verdict, estimate: str, trial: Trial | None) -> Consequence:
+async def _effect(connection: Connection, prepared: Prepared, seconds: float) -> Trial:
+    before = await effects.count(connection)
+    sample = await take(connection, prepared)
+    if not sample.ran:
+        before = await effects.count(connection)  # the server counts what the sample has undone, too
+        await statement.run(connection, prepared, 1, seconds)
+    # Deferred constraints would only speak at the commit that never comes.
+    await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    return Trial((await effects.count(connection)).since(before), sample)
+
+
+def _consequence(verdict: Verdict, tables: Sequence[str], estimate: str, trial: Trial | None) -> Consequence:
     evidence = [Column(label="statement", value=verdict.kind.value)]
-    if verdict.tables:
-        evidence.append(Column(label="tables", value=", ".join(map(str, verdict.tables))))
+    if tables:
+        evidence.append(_line("tables", ", ".join(tables)))
     if verdict.columns:
-        evidence.append(Column(label="columns", value=", ".join(verdict.columns)[:1000]))
-    evidence.append(Column(label="estimate", value=estimate))
+        evidence.append(_line("columns", ", ".join(verdict.columns)))
+    evidence.append(_line("estimate", estimate))
     data: dict[str, Json] = {"sql_class": verdict.sql_class.value, "kind": verdict.kind.value, "effect": None}
     if trial is None:
         kind = "Reads" if verdict.sql_class is SqlClass.READ else "Writes"
-        tables = ", ".join(map(str, verdict.tables)) or "no table"
+        names = _named(verdict.tables) or "no table"
         risk = "low" if verdict.sql_class is SqlClass.READ else "high"
         return Consequence(
-            summary=f"{kind} ({verdict.kind.value}): {tables}.", risk=risk, evidence=tuple(evidence), data=data
+            summary=f"{kind} ({verdict.kind.value}): {names}.", risk=risk, evidence=tuple(evidence), data=data
         )
-    targets = ", ".join(map(str, verdict.targets)) or "a sequence"
+    targets = _named(verdict.targets) or "a sequence"
     if trial.effect is None:
-        evidence.append(Column(label="effect", value=f"not available: {trial.why}"))
+        evidence.append(_line("effect", f"not available: {trial.why}"))
         summary = f"Writes ({verdict.kind.value}) to {targets}; how many rows is not known."
         return Consequence(summary=summary, risk="high", evidence=tuple(evidence), data=data)
-    words = str(trial.effect)
+    words = shorten(visible(str(trial.effect)), MAX_LINE)
     evidence.append(Column(label="effect", value=f"{words} (from a trial run that was rolled back)"))
     if trial.sample is not None:
         evidence.extend(trial.sample.evidence())
@@ -133,6 +156,17 @@ def _consequence(verdict: Verdict, estimate: str, trial: Trial | None) -> Conseq
     )
 
 
-def unavailable(verdict: Verdict, why: str) -> Consequence:
+def unavailable(verdict: Verdict, why: str, tables: Sequence[str] | None = None) -> Consequence:
     """Nothing could be looked up but the text itself."""
-    return _consequence(verdict, f"not available: {why}", None)
+    names = tuple(map(str, verdict.tables)) if tables is None else tables
+    trial = Trial(why=why) if verdict.sql_class is SqlClass.WRITE else None
+    return _consequence(verdict, names, f"not available: {why}", trial)
+
+
+def _line(label: str, value: str) -> Column:
+    """Evidence as a person may see it: nothing hidden in it, and no longer than anybody reads."""
+    return Column(label=label, value=shorten(visible(value), MAX_LINE))
+
+
+def _named(relations: Sequence[Relation]) -> str:
+    return shorten(visible(", ".join(map(str, relations))), MAX_LINE)

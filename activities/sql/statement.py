@@ -1,5 +1,6 @@
 """Runs one statement that the gate has let through, inside of a transaction that is already open."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -68,10 +69,18 @@ async def described(connection: Connection, text: str) -> tuple[ResultColumn, ..
     return tuple(ResultColumn(column.name, column.type.oid, column.type.name) for column in attributes)
 
 
-async def run(connection: Connection, prepared: Prepared, max_rows: int) -> Rows:
+class TookTooLong(Exception):
+    """Every batch of rows came in time, but all of them together did not."""
+
+
+async def run(connection: Connection, prepared: Prepared, max_rows: int, seconds: float) -> Rows:
     """Execute it and take in its rows up to the caps. A write always runs to its end.
 
+    Args:
+        seconds: for all of it. The server's own limit is for each request, and every batch of rows is one.
+
     Raises:
+        TookTooLong: see above.
         CannotShape: see `shaping.around_nested_write`.
         asyncpg.PostgresError: the statement failed.
     """
@@ -80,15 +89,15 @@ async def run(connection: Connection, prepared: Prepared, max_rows: int) -> Rows
     if not prepared.columns:
         return await _without_rows(connection, prepared, wrote=wrote)
     if kind in (Kind.EXPLAIN, Kind.SHOW):
-        return await _fetch(connection, prepared, prepared.text, max_rows, counted=False)
+        return await _fetch(connection, prepared, prepared.text, max_rows, seconds, counted=False)
     if prepared.verdict.writes_inside:
         text = around_nested_write(prepared.text, prepared.columns, max_rows + 1)
     elif wrote:
         text = around_write(prepared.text, prepared.columns, max_rows + 1)
     else:
         text = around_query(prepared.text, prepared.columns, max_rows + 1)
-        return await _fetch(connection, prepared, text, max_rows, counted=False)
-    found = await _fetch(connection, prepared, text, max_rows, counted=True)
+        return await _fetch(connection, prepared, text, max_rows, seconds, counted=False)
+    found = await _fetch(connection, prepared, text, max_rows, seconds, counted=True)
     if not wrote:
         found.affected = None  # the count is that of an outer SELECT
     return found
@@ -106,11 +115,15 @@ def affected_by(tag: str | None) -> int:
     return int(found.group(1)) if found else 0
 
 
-async def _fetch(connection: Connection, prepared: Prepared, text: str, max_rows: int, *, counted: bool) -> Rows:
+async def _fetch(
+    connection: Connection, prepared: Prepared, text: str, max_rows: int, seconds: float, *, counted: bool
+) -> Rows:
     found = Rows(columns=prepared.columns, affected=0 if counted else None)
     plan = await connection.prepare(text)
     cursor = await plan.cursor(*prepared.values)
     total = 0
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
     while batch := await cursor.fetch(BATCH):
         for record in batch:
             if counted:
@@ -124,7 +137,16 @@ async def _fetch(connection: Connection, prepared: Prepared, text: str, max_rows
                 found.mark("size")
                 return found
             found.rows.append(cells)
+        await _shorten(connection, deadline - clock(), seconds)
     return found
+
+
+async def _shorten(connection: Connection, left: float, seconds: float) -> None:
+    """The next batch has what the earlier ones left of the time."""
+    if left <= 0:
+        raise TookTooLong
+    if left < 0.9 * seconds:
+        await connection.execute(f"SET LOCAL statement_timeout TO {max(1, int(left * 1000))}")
 
 
 def _cells(found: Rows, record: asyncpg.Record, first: int) -> tuple[list[Any], int]:

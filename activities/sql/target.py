@@ -136,7 +136,7 @@ class SqlTarget:
 
         try:
             return await self._bounded(self.connections.use(work), self.limits.timeout_seconds)
-        except (ToolUnavailable, AnswerTooLarge, *FAILURES):
+        except (ToolUnavailable, AnswerTooLarge, ledger.NotOurs, *FAILURES):
             return None
 
     async def _bounded(self, work: Awaitable[T], seconds: float) -> T:

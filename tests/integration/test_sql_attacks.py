@@ -34,7 +34,18 @@ CREATE CAST (pair AS text) WITH FUNCTION pair_text(pair);
 CREATE TABLE pairs (p pair);
 CREATE FUNCTION loud_check(int) RETURNS bool LANGUAGE sql VOLATILE AS 'SELECT true';
 CREATE DOMAIN checked AS int CHECK (loud_check(VALUE));
+CREATE DOMAIN over_checked AS checked;
+CREATE TYPE holder AS (n int, c checked);
+CREATE TYPE holders AS (h holder[]);
 CREATE TABLE of_checked (id int PRIMARY KEY, c checked);
+CREATE TYPE peg AS (a int);
+CREATE FUNCTION peg_hash(peg) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1';
+CREATE FUNCTION peg_same(peg, peg) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE OPERATOR === (LEFTARG = peg, RIGHTARG = peg, FUNCTION = peg_same);
+CREATE OPERATOR CLASS peg_ops DEFAULT FOR TYPE peg USING hash AS OPERATOR 1 ===, FUNCTION 1 peg_hash(peg);
+CREATE TABLE of_peg (q peg);
+CREATE FUNCTION to_money(text) RETURNS money LANGUAGE sql VOLATILE AS 'SELECT 1::money';
+CREATE CAST (text AS money) WITH FUNCTION to_money(text);
 CREATE TABLE checking (id int PRIMARY KEY, n int CHECK (loud_check(n)));
 CREATE TABLE guarded (id int PRIMARY KEY, n int);
 INSERT INTO guarded VALUES (1, 1);
@@ -135,6 +146,15 @@ REFUSED: tuple[tuple[str, list[Json]], ...] = (
     ("SELECT checked(1)", []),
     ("SELECT $1::checked", [1]),
     ("SELECT ARRAY[1]::checked[]", []),
+    ("SELECT 1::over_checked", []),
+    ("SELECT '(1,1)'::holder", []),
+    ("SELECT ROW(1, 1)::holder", []),
+    ("SELECT '{\"(1,1)\"}'::holder[]", []),
+    ("SELECT $1::holders", ['("{}")']),
+    ("SELECT jsonb_populate_record(NULL::of_checked, '{\"c\": 1}')", []),
+    ("SELECT * FROM jsonb_to_record('{\"c\": 1}') AS x(c holder)", []),
+    ("SELECT count(*) FROM (SELECT DISTINCT q FROM of_peg) x", []),
+    ("SELECT '1'::text::money", []),
     ("SELECT hidden.loud(1)", []),
     # Text that is meant to be read differently.
     ("SELECT '\\'; DROP TABLE orders; --'", []),

@@ -51,7 +51,7 @@ async def test_an_allowed_write_runs(target: SqlTarget, query: str) -> None:
             await target.limits.become_role(connection)
             assert await catalog.look_up(connection, verdict, target.limits.search_path) is None
             prepared = await statement.prepare(connection, verdict, [])
-            return await statement.run(connection, prepared, 10)
+            return await statement.run(connection, prepared, 10, 20)
         finally:
             await transaction.rollback()
 
