@@ -29,6 +29,9 @@ from conductor_ai.errors import ToolUnavailable
 SHM_BYTES = 1024 * 1024
 """Size of `/dev/shm`, which semaphores need."""
 
+ADDRESS_BYTES = 512 * MEMORY_BYTES
+"""Of one process: room for three memories of WebAssembly. The kernel's tables for so much take as much memory as `data` allows."""
+
 USERS = range(61184, 65520)
 """Uids that systemd sets aside for short-lived users: no account has one of them for long."""
 
@@ -150,6 +153,8 @@ def _namespaces(seccomp_fd: int) -> list[str]:
     # Debian's names of programs may be links through here (node, python3 …); the linker's cache finds their libraries.
     argv += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--ro-bind-try", "/etc/ld.so.cache"]
     argv += ["/etc/ld.so.cache", "--proc", "/proc", "--dev", "/dev"]
+    # Shared memory from /dev/zero is counted by no limit of a process. /dev/full reads the same and cannot be mapped.
+    argv += ["--dev-bind", "/dev/full", "/dev/zero"]
     argv += ["--size", str(SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108 - inside
     argv += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108 - inside
     # Both are memory without a limit as bubblewrap makes them, and belong to the code's user.
@@ -160,10 +165,11 @@ def _namespaces(seccomp_fd: int) -> list[str]:
 
 
 def _limits(job: SandboxJob) -> list[str]:
-    """Not the address space: node reserves far more than it uses and hangs when it may not."""
+    """What is used is limited by `data`. The address space has a wide limit of its own, for node reserves far more than it uses."""
     return [
         "prlimit",
         f"--data={MEMORY_BYTES}",
+        f"--as={ADDRESS_BYTES}",
         f"--cpu={hard_stop(job.timeout_seconds)}",
         f"--nproc={PROCESSES}",
         f"--fsize={TMP_BYTES}",

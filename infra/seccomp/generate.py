@@ -38,6 +38,13 @@ def rules(line: str) -> list[Rule]:
     if refused := re.fullmatch(r"errno (E\w+): (.+)", line):
         number = getattr(errno, refused[1])
         return [{"names": refused[2].split(), "action": "SCMP_ACT_ERRNO", "errnoRet": number, "args": []}]
+    if both := re.fullmatch(r"(\w+) arg(\d) in (.+) and arg(\d) in (.+)", line):
+        firsts, seconds = ([int(value, 0) for value in both[group].split()] for group in (3, 5))
+        return [
+            allow([both[1]], [equal(int(both[2]), first), equal(int(both[4]), second)])
+            for first in firsts
+            for second in seconds
+        ]
     if limited := re.fullmatch(r"(\w+) arg(\d)(?: mask (\w+))? in (.+)", line):
         name, index = limited[1], int(limited[2])
         values = [int(value, 0) for value in limited[4].split()]

@@ -8,7 +8,7 @@ from activities.sandbox.base import PROCESSES, Language, Sandbox
 from activities.sandbox.docker_config import INODES
 from activities.sandbox.limits import Verdict, try_limits
 from activities.tools.code_run import CodeRunArguments, result_of
-from tests.fixtures_docker import EVERY_REAL_SANDBOX, a_job, told
+from tests.fixtures_docker import ATTEMPT, EVERY_REAL_SANDBOX, a_job, told
 
 pytestmark = pytest.mark.parametrize("sandbox", EVERY_REAL_SANDBOX, indirect=True)
 
@@ -156,3 +156,99 @@ async def test_the_limits_are_found_from_inside(sandbox: Sandbox) -> None:
     weaker = {limit for limit, verdict in found.items() if verdict is not Verdict.HOLDS}
     assert weaker == (set() if sandbox.name == "docker" else {"memory in all", "processor"})
     assert Verdict.MISSING not in found.values()
+
+
+MAPPED = """
+libc.mmap.restype = ctypes.c_long
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+PRIVATE = 0x22
+def mapped(size, protection, flags, fd=-1):
+    "The address, or 0."
+    ctypes.set_errno(0)
+    found = libc.mmap(None, size, protection, flags, fd, 0)
+    return 0 if found == -1 else found
+"""
+
+WAYS = {
+    "shared memory of /dev/zero": """
+at = mapped(400 << 20, 3, 1, os.open('/dev/zero', os.O_RDWR))
+if at:
+    ctypes.memset(at, 1, 400 << 20)
+tell(got=bool(at))
+""",
+    "a mapping that grows down": """
+at = mapped(400 << 20, 3, PRIVATE | 0x100)
+if at:
+    ctypes.memset(at, 1, 400 << 20)
+tell(got=bool(at))
+""",
+    "pages made writable later": """
+at = mapped(400 << 20, 0, PRIVATE | 0x4000)
+done = libc.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(400 << 20), 3) == 0
+if done:
+    ctypes.memset(at, 1, 400 << 20)
+tell(got=done)
+""",
+    "tables of the kernel": """
+at = mapped(400 << 30, 1, PRIVATE | 0x4000)
+if at:
+    for page in range(at, at + (400 << 30), 2 << 20):
+        ctypes.string_at(page, 1)
+tell(got=bool(at))
+""",
+    "many mappings of one file": """
+fd = os.open('/tmp/file', os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 8 << 20)
+parts = [mapped(8 << 20, 3, 2, fd) for _ in range(50)]
+for at in parts:
+    if at:
+        ctypes.memset(at, 1, 8 << 20)
+tell(got=all(parts))
+""",
+}
+"""Ways to 400 MB that a limit on the usual kind of memory does not see, or sees late."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_no_other_way_to_memory(sandbox: Sandbox, way: str) -> None:
+    """Memory that is not the usual kind is refused, or the program is killed for it: the machine's is never taken."""
+    outcome = await sandbox.run(a_job(ATTEMPT + MAPPED + WAYS[way], timeout=40))
+    if outcome.exit_code == 0:
+        assert json.loads(outcome.stdout) == {"got": False}
+    else:
+        assert outcome.oom_killed, outcome
+        assert sandbox.name == "docker"
+
+
+async def test_the_device_of_zeros_still_gives_them(sandbox: Sandbox) -> None:
+    """Code that reads zeros from /dev/zero, throws away to /dev/null and asks for chance gets them."""
+    source = """
+with open('/dev/zero', 'rb') as zeros, open('/dev/urandom', 'rb') as chance, open('/dev/null', 'wb') as nothing:
+    tell(zeros=list(zeros.read(3)), chance=len(chance.read(5)), thrown=nothing.write(b'xx'))
+"""
+    assert await told(sandbox, source) == {"zeros": [0, 0, 0], "chance": 5, "thrown": 2}
+
+
+async def test_node_has_room_for_memories_of_webassembly(sandbox: Sandbox) -> None:
+    """Two memories of WebAssembly, for each of which node reserves ten gigabytes of addresses, can be made and used."""
+    source = """
+const kept = [1, 2].map(() => new WebAssembly.Memory({ initial: 1, maximum: 16 }));
+kept.forEach(one => new Uint8Array(one.buffer).fill(7));
+console.log(kept.length, kept[1].grow(3));
+"""
+    outcome = await sandbox.run(a_job(source, Language.JAVASCRIPT))
+    assert outcome.stdout == "2 1\n", outcome.stderr
+
+
+async def test_only_the_three_streams_are_open(sandbox: Sandbox) -> None:
+    """No descriptor of the worker or of the sandbox's own making is there to be used."""
+    source = """
+found = {}
+for name in os.listdir('/proc/self/fd'):
+    try:
+        found[name] = os.readlink('/proc/self/fd/' + name)
+    except OSError:
+        pass  # the listing's own
+tell(**found)
+"""
+    assert set(await told(sandbox, source)) == {"0", "1", "2"}
