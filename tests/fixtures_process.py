@@ -24,6 +24,8 @@ class Said:
     body: bytes
     seconds: float
     """From the first byte sent to the first byte of the answer."""
+    busy: float
+    """Seconds of these that the process worked: what is left when the machine has nothing else to do."""
 
 
 @dataclass
@@ -44,10 +46,14 @@ class ApiProcess:
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         return int(next(line for line in status.splitlines() if line.startswith(what)).split()[1]) * 1024
 
+    def _worked(self) -> float:
+        """Seconds that the thread of the event loop has run."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text(encoding="utf-8").split()[0]) / 1e9
+
     async def say(self, *parts: bytes, seconds: float = 10) -> Said:
         """Send bytes on a connection of their own. Returns the first answer; the rest of the bytes is not waited for."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        began = time.monotonic()
+        began, worked = time.monotonic(), self._worked()
 
         async def send() -> None:
             try:
@@ -61,7 +67,7 @@ class ApiProcess:
         try:
             async with asyncio.timeout(seconds):
                 first = await reader.readline()
-                took = time.monotonic() - began
+                took, busy = time.monotonic() - began, self._worked() - worked
                 rest = b""
                 try:
                     while b"\r\n\r\n" not in rest and (more := await reader.read(65_536)):
@@ -80,7 +86,7 @@ class ApiProcess:
             await asyncio.gather(sending, return_exceptions=True)
             writer.transport.abort()
         status = int(first.split()[1]) if first.startswith(b"HTTP/1.1 ") else 0
-        return Said(status, head.decode("latin-1"), body, took)
+        return Said(status, head.decode("latin-1"), body, took, busy)
 
 
 @asynccontextmanager

@@ -15,7 +15,8 @@ from tests.fixtures_servers import wait_until
 
 MOST_SECONDS = 0.05
 ATTEMPTS = 20
-"""The machine that tests has other things to do: one attempt in so many has to be as quick as all are on an idle one."""
+"""The machine that tests has other things to do: in one attempt of so many the server's own work has to be as quick as it is
+in all of them on an idle one."""
 FLAT_BYTES = 24_000_000
 KEY = b"ck_" + b"k" * 43
 """Stands in a request for a real key."""
@@ -155,10 +156,10 @@ async def refused(process: tuple[ApiProcess, bytes], parts: tuple[bytes, ...], s
         assert MEDIA_TYPE in said.head
         assert b'"request_id":"req_' in said.body
         assert b"zzz" not in said.body
-        times.append(said.seconds)
-        if said.seconds < MOST_SECONDS:
+        times.append(f"{said.seconds:.3f} ({said.busy:.3f})")
+        if min(said.seconds, said.busy) < MOST_SECONDS:
             return said
-    raise AssertionError(f"never within {MOST_SECONDS} s: {[f'{seconds:.3f}' for seconds in times]}")
+    raise AssertionError(f"never within {MOST_SECONDS} s: {times}")
 
 
 @pytest.mark.parametrize("name", SIZES)
