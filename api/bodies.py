@@ -25,8 +25,9 @@ from conductor_ai.text import clean_json
 
 M = TypeVar("M", bound=RequestModel)
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-"""Names of fields that are repeated to the caller. Others, which may hold anything, are told by their parent."""
+_NAME = re.compile(r"[a-z_]{1,40}[0-9]{0,3}")
+"""Names of fields that are repeated to the caller: those that look like ours. Others may be anything that was sent by mistake, a key
+for example, and are told by their parent."""
 
 _ABSENT = object()
 

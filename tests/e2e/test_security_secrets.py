@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -11,25 +12,51 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import docker
 import httpx
 import pytest
 import redis.asyncio
 from temporalio.client import Client, WorkflowHistory
 
 from conductor_ai.embedded.temporal import HTTP_NAME
+from conductor_ai.settings import Settings
 from conductor_ai.testing import Reply
 from conductor_ai.testing.fake_anthropic import FakeAnthropic
 from conductor_ai.testing.fake_openai import FakeOpenAI
 from conductor_ai.testing.script import Call, Failure
+from infra.docs.routes_page import operations
 from tests.fixtures_dev import Dev, dev_in, environment, reachable_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
+GIVEN_BY_THE_STACK = ("database_url", "redis_url", "sql_url")
+"""`conductor dev` makes these itself, with passwords of its own, which are looked for as well."""
+NOT_OF_A_STACK = ("supabase_db_url", "supabase_service_key")
+"""Another name for `database_url`, and a key that is refused without it: tests of the settings have both."""
 KEYS = {
-    "ANTHROPIC_API_KEY": "canary-anthropic-0123456789",
-    "OPENROUTER_API_KEY": "canary-openrouter-0123456789",
-    "CONDUCTOR_OPENAI_API_KEY": "canary-openai-0123456789",
+    str(field.alias): f"canary-{name.replace('_', '-')}-0123456789"
+    for name, field in Settings.model_fields.items()
+    if "SecretStr" in str(field.annotation) and name not in (*GIVEN_BY_THE_STACK, *NOT_OF_A_STACK)
 }
+"""Every secret that there is a setting for."""
+OF_CALLERS = {
+    "Authorization": "Bearer ck_canary-in-authorization-0123456789",
+    "X-API-Key": "ck_canary-in-x-api-key-0123456789abcdefgh",
+    "Cookie": "session=canary-in-cookie-0123456789",
+    "Proxy-Authorization": "Basic canary-in-proxy-authorization",
+    "X-Forwarded-For": "canary-in-forwarded-for-0123456789",
+    "User-Agent": "canary-in-user-agent-0123456789",
+    "Referer": "http://canary-in-referer-0123456789/?token=canary-in-referer-0123456789",
+    "Idempotency-Key": "canary-in-idempotency-key-0123456789",
+    "If-None-Match": '"canary-in-if-none-match-0123456789"',
+    "Last-Event-ID": "canary-in-last-event-id-0123456789",
+    "X-Org-ID": "canary-in-org-id-0123456789",
+    "X-Anything": "canary-in-any-header-0123456789",
+    "query": "canary-in-a-query-0123456789",
+    "body": "canary-in-a-body-0123456789",
+    "path": "canary-in-a-path-0123456789",
+}
+"""What callers send by mistake: a secret in every header, in a query, in a body that is refused, in a path."""
 LOOK_AROUND = """
 import os, glob
 print(dict(os.environ))
@@ -77,12 +104,13 @@ async def planted(dev: Dev) -> AsyncIterator[Planted]:
                 "CONDUCTOR_LOG_LEVEL": "DEBUG",
             }
             async with dev_in(folder / "data", **settings) as stack:
-                secrets = dict(KEYS)
-                for name in ("database_url", "redis_url", "sql_url"):
+                secrets = KEYS | {name: value.split()[-1] for name, value in OF_CALLERS.items()}
+                for name in GIVEN_BY_THE_STACK:
                     secrets[name] = str(urlsplit(getattr(stack.runtime, name)).password)
                 secrets["api key"] = stack.runtime.api_key_file.read_text(encoding="utf-8").strip()
                 assert all(len(secret) > 10 for secret in secrets.values())
                 sessions = await _sessions(stack, claude, budget)
+                await _intrude(stack)
                 yield Planted(stack, secrets, sessions, folder / "data.log")
 
 
@@ -134,6 +162,44 @@ async def _asked(dev: Dev, query: str) -> dict[str, Any]:
     return await dev.ended(session_id)
 
 
+async def _routes(dev: Dev) -> list[tuple[str, str]]:
+    """Method and path of every route."""
+    return [(method, path) for method, path, _ in operations((await dev.http.get("/openapi.json")).json())]
+
+
+def _real(path: str, session: dict[str, Any]) -> str:
+    """A path with ids that exist, where this session has them."""
+    names = {"session_id": session["session_id"], "tool_name": "web_fetch", "name": "web_fetch", "model_id": "demo"}
+    return re.sub(r"{(\w+)(:path)?}", lambda match: names.get(match[1], "none"), path)
+
+
+async def _intrude(dev: Dev) -> None:
+    """Every route, with a secret in every header and place; without a key, and with a right one beside all the rest."""
+    right = {"Authorization": dev.http.headers["Authorization"]}
+    odd = {name: value for name, value in OF_CALLERS.items() if name[0].isupper()}
+    async with httpx.AsyncClient(base_url=dev.runtime.api_url, trust_env=False, timeout=20) as http:
+        for method, path in await _routes(dev):
+            place = re.sub(r"{[^}]*}", OF_CALLERS["path"], path)
+            for headers in (odd, {k: v for k, v in odd.items() if k not in ("X-API-Key", "Authorization")} | right):
+                for query, body in (("", None), (OF_CALLERS["query"], OF_CALLERS["body"])):
+                    answer = await http.request(
+                        method,
+                        place,
+                        headers=headers,
+                        params={"token": query} if query else None,
+                        json=None
+                        if body is None or method == "GET"
+                        else {"messages": body, body: body, "decision": body},
+                    )
+                    assert answer.status_code < 500, (method, path, answer.text)
+                    told = [
+                        name
+                        for name, value in OF_CALLERS.items()
+                        if value.split()[-1] in answer.text + str(answer.headers)
+                    ]
+                    assert told == [], (method, path, answer.text)
+
+
 async def test_the_sessions_went_as_they_should(planted: Planted) -> None:
     """So that what follows is looked for in the right places."""
     assert {name: session["status"] for name, session in planted.sessions.items()} == {
@@ -180,14 +246,17 @@ async def test_no_secret_in_the_stores(planted: Planted) -> None:
         assert len(tables) > 8
         for table in tables:
             rows = await connection.fetch(f'SELECT to_jsonb(t)::text FROM conductor."{table["tablename"]}" t')
-            assert planted.found_in("\n".join(row[0] for row in rows)) == [], table["tablename"]
+            found = planted.found_in("\n".join(row[0] for row in rows))
+            # A caller's own name for a request is what is kept of it, and no secret.
+            allowed = ["Idempotency-Key"] if table["tablename"] == "idempotency" else []
+            assert [name for name in found if name not in allowed] == [], table["tablename"]
     finally:
         await connection.close()
     async with redis.asyncio.Redis.from_url(planted.dev.runtime.redis_url) as copies:
         keys = [key async for key in copies.scan_iter()]
         assert keys
         for key in keys:
-            assert planted.found_in(repr(await copies.dump(key))) == []
+            assert planted.found_in(repr(key) + repr(await copies.dump(key))) == []
             assert await copies.ttl(key) > 0
 
 
@@ -216,6 +285,25 @@ async def test_no_secret_in_answers_and_arguments(planted: Planted) -> None:
             except OSError:
                 continue
             assert planted.found_in(arguments) == [], arguments
+
+
+async def test_no_secret_on_any_route(planted: Planted) -> None:
+    """Every route that reads, of every session, what was streamed of it too."""
+    reads = [path for method, path in await _routes(planted.dev) if method == "GET"]
+    assert "/v1/agents/{session_id}/explain" in reads
+    for session in planted.sessions.values():
+        for path in reads:
+            async with planted.dev.http.stream("GET", _real(path, session)) as answer:
+                text = (await asyncio.wait_for(answer.aread(), 20)).decode()
+            assert answer.status_code < 500, (path, text)
+            assert planted.found_in(text + str(answer.headers)) == [], path
+
+
+async def test_no_secret_in_docker(planted: Planted, docker_engine: docker.APIClient) -> None:
+    """The sandboxes of this stack, as Docker describes them."""
+    found = docker_engine.containers(all=True)
+    described = json.dumps([docker_engine.inspect_container(item["Id"]) for item in found], default=str)
+    assert planted.found_in(described) == []
 
 
 async def test_no_secret_reaches_the_models_code(planted: Planted) -> None:

@@ -74,6 +74,8 @@ async def test_nothing_is_echoed(api: Api) -> None:
         {**HELLO, "tools": [secret]},
         {**HELLO, "model": secret},
         {**HELLO, secret: 1},
+        {**HELLO, "ck_swordfish0123456789": 1},
+        {**HELLO, "swordfish-key-1": {"swordfish-key-2": 1}},
         {"messages": [{"role": secret, "content": secret, secret: secret}]},
         {**HELLO, "metadata": {secret: {"x": 1}}},
     ):
