@@ -29,6 +29,19 @@ from conductor_ai.contracts.views import (
 SESSION = "sess_0123456789abcdef0123456789abcdef"
 KEY = "ck_test"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ACCEPTED: JsonObject = {
+    "session_id": SESSION,
+    "status": "pending",
+    "poll_url": f"/v1/agents/{SESSION}",
+    "links": {"self": "x"},
+    "created_at": NOW.isoformat(),
+}
+CANCELLED: JsonObject = {
+    "session_id": SESSION,
+    "status": "cancelled",
+    "phase": "done",
+    "message": "The session is cancelled.",
+}
 
 
 def action(
@@ -200,20 +213,19 @@ class FakeConductor:
                     return reply
         match request.method, request.path:
             case "POST", "/v1/agents/run":
-                return Reply(202, {"session_id": SESSION, "status": "pending", "links": {"self": "x"}})
+                return Reply(202, ACCEPTED)
             case "GET", path if path == f"/v1/agents/{SESSION}":
                 return self._show(request)
             case "GET", "/v1/agents":
                 return Reply(200, {"data": [self._summary()], "next_cursor": None, "has_more": False})
             case "POST", path if path == f"/v1/agents/{SESSION}/cancel":
-                return Reply(
-                    200, {"session_id": SESSION, "status": "cancelled", "message": "The session is cancelled."}
-                )
+                return Reply(200, CANCELLED)
             case "GET", "/v1/approvals":
                 return Reply(200, {"data": self._pending(), "next_cursor": None, "has_more": False})
             case "POST", path if path.endswith("/decision"):
+                shown = approval(path.split("/")[3].removeprefix("appr_of_"), status=ApprovalStatus.APPROVED)
                 self.on_decision(request.body["decision"])
-                return Reply(200, {})
+                return Reply(200, shown.model_dump(mode="json"))
             case "GET", path if path.startswith("/v1/approvals/"):
                 found = [each for each in self._pending() if each["id"] == path.removeprefix("/v1/approvals/")]
                 return Reply(200, found[0]) if found else problem(404, "not_found", "There is no such approval.")

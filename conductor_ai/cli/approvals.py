@@ -7,8 +7,8 @@ from rich.text import Text
 from conductor_ai.cli import find, wording
 from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.lines import as_line
-from conductor_ai.cli.rest import Rest
 from conductor_ai.cli.screen import console, show_approval
+from conductor_ai.cli.server import talking
 from conductor_ai.contracts.decisions import DecisionKind
 from conductor_ai.contracts.status import ApprovalStatus
 from conductor_ai.contracts.views import ApprovalView
@@ -19,8 +19,9 @@ from conductor_ai.visible import visible
 async def list_approvals(settings: Settings, *, everything: bool, limit: int, as_json: bool) -> ExitCode:
     """Prints the calls that wait for a person, or all that ever did."""
     place = find.running(settings)
-    async with Rest(place.url, place.key) as rest:
-        page = await rest.approvals(status=None if everything else ApprovalStatus.PENDING.value, limit=limit)
+    async with talking(place) as client:
+        status = None if everything else ApprovalStatus.PENDING
+        page = await client.approvals.list(status=status, limit=limit).page()
     if as_json:
         print(as_line(page))
         return ExitCode.COMPLETED
@@ -48,8 +49,8 @@ async def list_approvals(settings: Settings, *, everything: bool, limit: int, as
 async def show_one(settings: Settings, approval_id: str, *, as_json: bool) -> ExitCode:
     """Prints one approval with all that is known of its consequence."""
     place = find.running(settings)
-    async with Rest(place.url, place.key) as rest:
-        approval = await rest.approval(approval_id)
+    async with talking(place) as client:
+        approval = await client.approvals.get(approval_id)
     if as_json:
         print(as_line(approval))
         return ExitCode.COMPLETED
@@ -65,12 +66,16 @@ async def decide(settings: Settings, approval_id: str, decision: DecisionKind, c
         Conflict: somebody decided otherwise, its time is over, or its session has ended.
     """
     place = find.running(settings)
-    async with Rest(place.url, place.key) as rest:
-        approval = await rest.approval(approval_id)
+    async with talking(place) as client:
+        approval = await client.approvals.get(approval_id)
         show_approval(console(), approval, datetime.now(UTC))
-        taken = await rest.decide(approval, decision, comment)
+        decided = await client.approvals.decide(approval, decision, comment=comment)
     word = "Approved" if decision == "approve" else "Denied"
-    way = "" if taken == "decided" else " The decision is on its way: no worker has taken it yet."
+    way = (
+        ""
+        if decided.status is not ApprovalStatus.PENDING
+        else " The decision is on its way: no worker has taken it yet."
+    )
     console().print(f"  {word}.{way}", soft_wrap=True)
     return ExitCode.COMPLETED
 

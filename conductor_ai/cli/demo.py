@@ -18,10 +18,11 @@ from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.deciding import Answer, Choice, Decider
 from conductor_ai.cli.find import Origin, Place
 from conductor_ai.cli.follow import Follower
-from conductor_ai.cli.rest import Rest, Tool
-from conductor_ai.cli.run import Journey, RunOptions, body_of, linker
+from conductor_ai.cli.run import Journey, RunOptions, linker, start
 from conductor_ai.cli.screen import Screen, console
+from conductor_ai.cli.server import talking
 from conductor_ai.cli.terminal import TerminalDecider
+from conductor_ai.client import AsyncConductor
 from conductor_ai.contracts.base import Json
 from conductor_ai.contracts.status import CallState, Status
 from conductor_ai.contracts.views import ActionView, ApprovalView, SessionView
@@ -95,16 +96,16 @@ async def demo(settings: Settings, *, ask: bool, data_dir: Path | None, journey:
     out = console()
     # The demo works on its own shop, whatever database sql_query has otherwise.
     settings = settings.model_copy(update={"sql_url": None, "sql_role": None})
-    async with _serving(settings, out) as place, Rest(place.url, place.key) as rest:
+    async with _serving(settings, out) as place, talking(place) as client:
         journey.place = place
-        tools = await _tools(rest, out)
+        tools = await _tools(client, out)
         options = RunOptions(task=task(place.page_url or ""), model=DEMO, tools=tools, max_steps=10, data_dir=data_dir)
-        started = await rest.start(body_of(options))
+        started = await start(client, options)
         journey.session_id = started.session_id
         link = linker(place, started)
         decider = DemoDecider(TerminalDecider(out, sys.stdin.fileno()) if ask else None)
-        ending = await Follower(rest, Screen(out, link=link), decider).follow(started.session_id)
-        view = await rest.session(started.session_id, patience=20) or ending.session
+        await Follower(client, Screen(out, link=link), decider).follow(started.session_id)
+        view = await client.sessions.get(started.session_id)
         _table(out, view, decider.answers)
         _links(out, place, link(view.session_id), data_dir)
         problems = shortfalls(view, tools, decider.answers, asked=ask)
@@ -134,11 +135,11 @@ async def _serving(settings: Settings, out: Console) -> AsyncIterator[Place]:
         yield place
 
 
-async def _tools(rest: Rest, out: Console) -> tuple[str, ...]:
+async def _tools(client: AsyncConductor, out: Console) -> tuple[str, ...]:
     """The tools of the demo that work here. Workers publish theirs as they start, so it waits a little for all three."""
     until = time.monotonic() + TOOLS_SECONDS
     while True:
-        listed: dict[str, Tool] = {tool.name: tool for tool in await rest.tools()}
+        listed = {tool.name: tool for tool in await client.tools.list()}
         if all(name in listed for name in (*NEEDED, OPTIONAL)) or time.monotonic() > until:
             break
         await asyncio.sleep(0.2)

@@ -5,8 +5,8 @@ from rich.text import Text
 from conductor_ai.cli import find, wording
 from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.lines import as_line
-from conductor_ai.cli.rest import Rest
 from conductor_ai.cli.screen import console
+from conductor_ai.cli.server import talking
 from conductor_ai.contracts.explain import EngineFacts, Explanation, Finding
 from conductor_ai.settings import Settings
 from conductor_ai.visible import visible
@@ -22,8 +22,8 @@ _WHO = {
 async def explain_session(settings: Settings, session_id: str, *, as_json: bool) -> ExitCode:
     """Prints the reason, who has to act, and the facts."""
     place = find.running(settings)
-    async with Rest(place.url, place.key) as rest:
-        found = await rest.explain(session_id)
+    async with talking(place) as client:
+        found = await client.sessions.explain(session_id)
     if as_json:
         print(as_line(found))
         return ExitCode.COMPLETED

@@ -8,9 +8,11 @@ from typing import Protocol
 from conductor_ai.cli.codes import ExitCode, of_status
 from conductor_ai.cli.deciding import Answer, Choice, Decider
 from conductor_ai.cli.progress import Event, Progress, identity, only_people_can_move
-from conductor_ai.cli.rest import Rest
+from conductor_ai.client import AsyncConductor, Conflict, NotFound
+from conductor_ai.contracts.decisions import DecisionKind
+from conductor_ai.contracts.status import ApprovalStatus
 from conductor_ai.contracts.views import ApprovalView, SessionView
-from conductor_ai.errors import Conflict, NotFound, Unavailable
+from conductor_ai.visible import visible
 
 PATIENCE_SECONDS = 60.0
 """How long a server may be away before a command that follows gives up; the session goes on without it."""
@@ -59,9 +61,10 @@ class _Question:
 class Follower:
     """Follows one session."""
 
-    def __init__(self, rest: Rest, output: Output, decider: Decider | None) -> None:
+    def __init__(self, client: AsyncConductor, output: Output, decider: Decider | None) -> None:
         """Without a decider, every call that needs a person stays pending."""
-        self._rest = rest
+        self._client = client
+        self._patient = client.with_options(patience=PATIENCE_SECONDS)
         self._output = output
         self._decider = decider
         self._progress = Progress()
@@ -72,7 +75,7 @@ class Follower:
         """Returns when the session has ended, or waits for a person who does not answer here.
 
         Raises:
-            NotFound, Refused, Unavailable: the server does not show it (any more).
+            ClientError: the server does not show it (any more).
         """
         view = await self._first(session_id)
         poll = self._poll(session_id, view)
@@ -96,9 +99,7 @@ class Follower:
         return ending
 
     async def _first(self, session_id: str) -> SessionView:
-        view = await self._rest.session(session_id, patience=PATIENCE_SECONDS)
-        if view is None:
-            raise Unavailable("The server answered that nothing has changed, without having been asked. Try again.")
+        view = await self._patient.sessions.get(session_id)
         return await self._tell(view, view)
 
     def _poll(self, session_id: str, view: SessionView) -> asyncio.Task[SessionView | None]:
@@ -107,9 +108,8 @@ class Follower:
     async def _look(self, session_id: str, view: SessionView) -> SessionView | None:
         """The session once it is newer than `view`; None, or the same again, when it is not after a while."""
         began = time.monotonic()
-        fresh = await self._rest.session(
-            session_id, since=view.version, steps_after=self._progress.complete, patience=PATIENCE_SECONDS
-        )
+        after = self._progress.complete or None
+        fresh = await self._patient.sessions.poll(session_id, view.version, steps_after=after)
         if (fresh is None or fresh.version <= view.version) and time.monotonic() - began < PAUSE_SECONDS:
             await asyncio.sleep(PAUSE_SECONDS)  # A server without its database does not wait: it must not be hammered.
         return fresh
@@ -160,16 +160,15 @@ class Follower:
             return choice.answer
         self._answered.add(identity(approval))
         try:
-            taken = await self._rest.decide(
-                approval, "approve" if choice.answer is Answer.APPROVE else "deny", choice.comment
-            )
+            decision: DecisionKind = "approve" if choice.answer is Answer.APPROVE else "deny"
+            decided = await self._client.approvals.decide(approval, decision, comment=choice.comment)
         except (
             Conflict,
             NotFound,
         ) as error:  # Somebody was quicker, or it was too late: the session goes on all the same.
-            self._output.show(Notice(error.message))
+            self._output.show(Notice(visible(error.message)))
         else:
-            self._output.show(Decided(approval, choice, taken == "decided"))
+            self._output.show(Decided(approval, choice, decided.status is not ApprovalStatus.PENDING))
         return choice.answer
 
     async def _withdraw(self) -> None:

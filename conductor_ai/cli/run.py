@@ -12,10 +12,11 @@ from conductor_ai.cli.deciding import ApproveAll, Decider
 from conductor_ai.cli.find import Place
 from conductor_ai.cli.follow import Follower, Output
 from conductor_ai.cli.lines import JsonLines
-from conductor_ai.cli.rest import Rest, Started
 from conductor_ai.cli.screen import Screen, console
+from conductor_ai.cli.server import talking
 from conductor_ai.cli.terminal import TerminalDecider
-from conductor_ai.contracts.base import JsonObject
+from conductor_ai.client import AsyncConductor
+from conductor_ai.contracts.answers import RunAccepted
 from conductor_ai.settings import Settings
 
 
@@ -56,11 +57,11 @@ async def run(settings: Settings, options: RunOptions, journey: Journey) -> Exit
     Raises:
         Unavailable: no server, and no stack can be started. InvalidRequest, Refused: the server says so.
     """
-    async with serving(settings) as place, Rest(place.url, place.key) as rest:
+    async with serving(settings) as place, talking(place) as client:
         journey.place = place
-        started = await rest.start(body_of(options))
+        started = await start(client, options)
         journey.session_id = started.session_id
-        ending = await Follower(rest, _output(options, linker(place, started)), _decider(options)).follow(
+        ending = await Follower(client, _output(options, linker(place, started)), _decider(options)).follow(
             started.session_id
         )
         if ending.code is ExitCode.WAITS:
@@ -82,24 +83,21 @@ async def serving(settings: Settings) -> AsyncIterator[Place]:
         yield place
 
 
-def body_of(options: RunOptions) -> JsonObject:
-    """The request that starts the session. What the command line leaves open is left to the server."""
-    body: JsonObject = {"messages": [{"role": "user", "content": options.task}]}
-    if options.model is not None:
-        body["model"] = options.model
-    if options.tools is not None:
-        body["tools"] = list(options.tools)
-    if options.max_steps is not None:
-        body["max_steps"] = options.max_steps
-    if options.system is not None:
-        body["system_prompt"] = options.system
-    return body
+async def start(client: AsyncConductor, options: RunOptions) -> RunAccepted:
+    """Starts the session. What the command line leaves open is left to the server."""
+    return await client.sessions.run(
+        options.task,
+        model=options.model,
+        tools=options.tools,
+        max_steps=options.max_steps,
+        system_prompt=options.system,
+    )
 
 
-def linker(place: Place, started: Started) -> Callable[[str], str | None]:
+def linker(place: Place, started: RunAccepted) -> Callable[[str], str | None]:
     """Where a session is in Temporal's UI: as the server says, else as far as this side knows."""
     said = started.links.get("temporal")
-    return lambda session_id: said if isinstance(said, str) else place.workflow_url(session_id)
+    return lambda session_id: said or place.workflow_url(session_id)
 
 
 def _output(options: RunOptions, link: Callable[[str], str | None]) -> Output:

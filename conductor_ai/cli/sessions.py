@@ -9,10 +9,9 @@ from conductor_ai.cli.codes import ExitCode, of_status
 from conductor_ai.cli.follow import Ending
 from conductor_ai.cli.lines import as_line
 from conductor_ai.cli.progress import Progress
-from conductor_ai.cli.rest import Rest
 from conductor_ai.cli.screen import Screen, console
+from conductor_ai.cli.server import talking
 from conductor_ai.contracts.status import Status
-from conductor_ai.errors import Unavailable
 from conductor_ai.settings import Settings
 from conductor_ai.visible import visible
 
@@ -20,8 +19,8 @@ from conductor_ai.visible import visible
 async def list_sessions(settings: Settings, *, status: Status | None, limit: int, as_json: bool) -> ExitCode:
     """Prints the newest sessions."""
     place = find.running(settings)
-    async with Rest(place.url, place.key) as rest:
-        page = await rest.sessions(status=status, limit=limit)
+    async with talking(place) as client:
+        page = await client.sessions.list(status=status, limit=limit).page()
     if as_json:
         print(as_line(page))
         return ExitCode.COMPLETED
@@ -50,10 +49,8 @@ async def list_sessions(settings: Settings, *, status: Status | None, limit: int
 async def show_session(settings: Settings, session_id: str, *, as_json: bool, data_dir: Path | None) -> ExitCode:
     """Prints one session with all its steps."""
     place = find.running(settings)
-    async with Rest(place.url, place.key) as rest:
-        view = await rest.session(session_id)
-    if view is None:
-        raise Unavailable("The server answered that nothing has changed, without having been asked. Try again.")
+    async with talking(place) as client:
+        view = await client.sessions.get(session_id)
     if as_json:
         print(as_line(view))
         return ExitCode.COMPLETED
@@ -73,7 +70,7 @@ async def show_session(settings: Settings, session_id: str, *, as_json: bool, da
 async def cancel_session(settings: Settings, session_id: str, reason: str | None) -> ExitCode:
     """Cancels one session."""
     place = find.running(settings)
-    async with Rest(place.url, place.key) as rest:
-        answer = await rest.cancel(session_id, reason)
+    async with talking(place) as client:
+        answer = await client.sessions.cancel(session_id, reason=reason)
     console().print(Text(f"{visible(answer.message)} ({answer.status.value})"), soft_wrap=True)
     return ExitCode.COMPLETED

@@ -94,6 +94,8 @@ class Sessions(Resource[W]):
     ) -> Call[SessionView | None]:
         """The session as soon as it is newer than `since_version`; None if it is not within `seconds` (30 at most).
 
+        While the server's database is away it answers at once with a copy, which is `degraded` and may be no newer.
+
         Raises:
             NotFound: there is none.
         """

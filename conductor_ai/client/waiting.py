@@ -1,6 +1,5 @@
 """Waiting for a session by long polls."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -34,19 +33,13 @@ def look(session_id: str, **parameters: str | int | float | None) -> Call[Sessio
 
 
 def newer(session_id: str, version: int, seconds: float, **parameters: str | int | None) -> Call[SessionView | None]:
-    """The session once it is newer than this version; None if it is not within these seconds."""
+    """The session once it is newer than this version, or a copy that is not, while the database is away; else None."""
     request = look(session_id, wait=seconds, since_version=version, **parameters).request
-    return Call(replace(request, wait=seconds), _if_newer(version))
+    return Call(replace(request, wait=seconds), _if_any)
 
 
-def _if_newer(version: int) -> Callable[[Answer], SessionView | None]:
-    def read(answer: Answer) -> SessionView | None:
-        if answer.status == NOT_MODIFIED:
-            return None
-        view = parsed(SessionView, answer.content)
-        return view if view.version > version else None
-
-    return read
+def _if_any(answer: Answer) -> SessionView | None:
+    return None if answer.status == NOT_MODIFIED else parsed(SessionView, answer.content)
 
 
 def waited(session_id: str, until: Until, timeout: float | None, options: Options) -> Flow[SessionView]:
@@ -66,7 +59,8 @@ def waited(session_id: str, until: Until, timeout: float | None, options: Option
                 f"The session is {view.status} ({view.phase}) after {timeout:g} seconds. It goes on.", view
             )
         fresh = yield from answered(newer(session_id, view.version, left), options)
+        news = fresh is not None and fresh.version > view.version
         view = fresh or view
-        if fresh is None and (rest := LEAST_POLL - (clock() - began)) > 0:
+        if not news and (rest := LEAST_POLL - (clock() - began)) > 0:
             yield Pause(rest if end is None else max(0.0, min(rest, end - clock())))
     return view

@@ -8,7 +8,7 @@ from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.deciding import Answer, ApproveAll, Choice
 from conductor_ai.cli.follow import Decided, Ending, Follower, Notice
 from conductor_ai.cli.progress import Asked, Event
-from conductor_ai.cli.rest import Refused, Rest
+from conductor_ai.client import AsyncConductor, Forbidden
 from conductor_ai.contracts.status import CallState, Phase, Status
 from conductor_ai.contracts.views import ApprovalView
 from tests.fixtures_cli import KEY, SESSION, FakeConductor, Reply, action, approval, problem, serving, session, step
@@ -45,8 +45,8 @@ async def test_a_session_without_questions_is_followed_to_its_end() -> None:
     """The ending carries the session and the code of its status."""
     with serving(FakeConductor(session(1), DONE)) as fake:
         shown = Recorder()
-        async with Rest(fake.url, KEY) as rest:
-            ending = await Follower(rest, shown, None).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            ending = await Follower(client, shown, None).follow(SESSION)
     assert ending == Ending(ExitCode.COMPLETED, DONE)
     assert shown.events[-1] == ending
 
@@ -62,8 +62,8 @@ async def test_a_session_without_questions_is_followed_to_its_end() -> None:
 async def test_each_end_has_its_code(status: Status, code: ExitCode) -> None:
     """A session that had ended before anybody looked needs no long poll."""
     with serving(FakeConductor(session(1, status=status))) as fake:
-        async with Rest(fake.url, KEY) as rest:
-            ending = await Follower(rest, Recorder(), None).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            ending = await Follower(client, Recorder(), None).follow(SESSION)
     assert ending.code is code
     assert len(fake.requests) == 1
 
@@ -73,8 +73,8 @@ async def test_an_answer_is_brought_and_the_session_goes_on() -> None:
     with serving(FakeConductor(session(1, WAITING, pending=[approval()]))) as fake:
         fake.on_decision = lambda _: fake.publish(DONE)
         shown = Recorder()
-        async with Rest(fake.url, KEY) as rest:
-            ending = await Follower(rest, shown, ApproveAll()).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            ending = await Follower(client, shown, ApproveAll()).follow(SESSION)
     decided = [event for event in shown.events if isinstance(event, Decided)]
     assert ending.code is ExitCode.COMPLETED
     assert [event.choice.answer for event in decided] == [Answer.APPROVE]
@@ -86,8 +86,8 @@ async def test_nobody_here_leaves_the_call_pending() -> None:
     busy = step(1, action(status=CallState.WAITING), action("call_2", status=CallState.EXECUTING))
     idle = session(2, step(1, action(status=CallState.WAITING), action("call_2")), pending=[approval()])
     with serving(FakeConductor(session(1, busy, pending=[approval()]), idle)) as fake:
-        async with Rest(fake.url, KEY) as rest:
-            ending = await Follower(rest, Recorder(), None).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            ending = await Follower(client, Recorder(), None).follow(SESSION)
     assert ending == Ending(ExitCode.WAITS, idle)
     assert not [each for each in fake.requests if each.method == "POST"]
 
@@ -95,8 +95,8 @@ async def test_nobody_here_leaves_the_call_pending() -> None:
 async def test_a_paused_session_is_left_also_by_somebody_who_could_decide() -> None:
     """Nothing that this command can answer is asked, so it does not wait for ever."""
     with serving(FakeConductor(session(1, phase=Phase.PAUSED))) as fake:
-        async with Rest(fake.url, KEY) as rest:
-            ending = await Follower(rest, Recorder(), ApproveAll()).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            ending = await Follower(client, Recorder(), ApproveAll()).follow(SESSION)
     assert ending.code is ExitCode.WAITS
 
 
@@ -105,8 +105,8 @@ async def test_quit_leaves_at_once() -> None:
     person = Thinker()
     person.answer.put_nowait(Choice(Answer.QUIT))
     with serving(FakeConductor(session(1, WAITING, pending=[approval()]))) as fake:
-        async with Rest(fake.url, KEY) as rest:
-            ending = await Follower(rest, Recorder(), person).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            ending = await Follower(client, Recorder(), person).follow(SESSION)
     assert ending.code is ExitCode.WAITS
     assert not [each for each in fake.requests if each.method == "POST"]
 
@@ -115,8 +115,8 @@ async def test_somebody_elsewhere_may_be_quicker() -> None:
     """A question whose call is decided elsewhere is withdrawn, and the session is followed on."""
     person, shown = Thinker(), Recorder()
     with serving(FakeConductor(session(1, WAITING, pending=[approval()]))) as fake:
-        async with Rest(fake.url, KEY) as rest:
-            following = asyncio.create_task(Follower(rest, shown, person).follow(SESSION))
+        async with AsyncConductor(fake.url, KEY) as client:
+            following = asyncio.create_task(Follower(client, shown, person).follow(SESSION))
             await asyncio.wait_for(person.asked.wait(), 10)
             fake.publish(DONE)
             ending = await asyncio.wait_for(following, 10)
@@ -130,8 +130,8 @@ async def test_news_during_a_question_ask_it_again() -> None:
     person, shown = Thinker(), Recorder()
     other = step(1, action(status=CallState.WAITING), action("call_2"))
     with serving(FakeConductor(session(1, WAITING, pending=[approval()]))) as fake:
-        async with Rest(fake.url, KEY) as rest:
-            following = asyncio.create_task(Follower(rest, shown, person).follow(SESSION))
+        async with AsyncConductor(fake.url, KEY) as client:
+            following = asyncio.create_task(Follower(client, shown, person).follow(SESSION))
             await asyncio.wait_for(person.asked.wait(), 10)
             person.asked.clear()
             fake.publish(session(2, other, pending=[approval()]))
@@ -150,8 +150,8 @@ async def test_a_decision_that_comes_too_late_ends_nothing(status: int, code: st
     shown = Recorder()
     with serving(FakeConductor(session(1, WAITING, pending=[approval()]), DONE)) as fake:
         fake.replies.append(("/v1/approvals/appr_of_call_1/decision", problem(status, code, "Too late.")))
-        async with Rest(fake.url, KEY) as rest:
-            ending = await Follower(rest, shown, ApproveAll()).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            ending = await Follower(client, shown, ApproveAll()).follow(SESSION)
     assert ending.code is ExitCode.COMPLETED
     assert Notice("Too late.") in shown.events
 
@@ -164,8 +164,8 @@ async def test_other_arguments_are_asked_again() -> None:
         fake.replies.append((path, problem(412, "digest_mismatch", "Look again.")))
         fake.on_decision = lambda _: fake.publish(DONE)
         fake.publish(changed)
-        async with Rest(fake.url, KEY) as rest:
-            ending = await Follower(rest, Recorder(), ApproveAll()).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            ending = await Follower(client, Recorder(), ApproveAll()).follow(SESSION)
     assert ending.code is ExitCode.COMPLETED
     assert [each.body["arguments_sha256"][0] for each in fake.asked("POST", path)] == ["a", "b"]
 
@@ -177,9 +177,9 @@ async def test_a_decision_on_its_way_is_not_made_twice() -> None:
         FakeConductor(session(1, WAITING, pending=[approval()]), session(2, WAITING, pending=[approval()]), DONE)
     ) as fake:
         path = "/v1/approvals/appr_of_call_1/decision"
-        fake.replies.append((path, Reply(202, {})))
-        async with Rest(fake.url, KEY) as rest:
-            await Follower(rest, shown, ApproveAll()).follow(SESSION)
+        fake.replies.append((path, Reply(202, approval().model_dump(mode="json"))))
+        async with AsyncConductor(fake.url, KEY) as client:
+            await Follower(client, shown, ApproveAll()).follow(SESSION)
     assert [event.taken for event in shown.events if isinstance(event, Decided)] == [False]
     assert len(fake.asked("POST", path)) == 1
 
@@ -190,9 +190,9 @@ async def test_no_right_to_decide_ends_the_following() -> None:
         fake.replies.append(
             ("/v1/approvals/appr_of_call_1/decision", problem(403, "forbidden", "Not yours to decide."))
         )
-        async with Rest(fake.url, KEY) as rest:
-            with pytest.raises(Refused, match="Not yours"):
-                await Follower(rest, Recorder(), ApproveAll()).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            with pytest.raises(Forbidden, match="Not yours"):
+                await Follower(client, Recorder(), ApproveAll()).follow(SESSION)
 
 
 async def test_a_server_that_comes_back_is_followed_on() -> None:
@@ -203,6 +203,6 @@ async def test_a_server_that_comes_back_is_followed_on() -> None:
             (path, problem(503, "store_unavailable", "Away.")),
             (path, problem(503, "store_unavailable", "Away.")),
         ]
-        async with Rest(fake.url, KEY) as rest:
-            ending = await Follower(rest, Recorder(), None).follow(SESSION)
+        async with AsyncConductor(fake.url, KEY) as client:
+            ending = await Follower(client, Recorder(), None).follow(SESSION)
     assert ending.code is ExitCode.COMPLETED
