@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
@@ -13,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from activities.boundary import sealed
 from activities.deltas import DeltaListener
 from activities.heartbeat import beating
+from activities.inline_tools import InlineTools
 from activities.outputs import with_output
 from activities.persist import persist
 from activities.providers.base import Factory, Provider
@@ -44,9 +47,17 @@ RUNNABLE = (Stop.END, Stop.TOOL_CALLS)
 class ModelActivities:
     """Calls models for sessions."""
 
-    def __init__(self, journal: ModelJournal, registry: Registry, factories: Mapping[str, Factory], hot: Hot) -> None:
+    def __init__(
+        self,
+        journal: ModelJournal,
+        registry: Registry,
+        inline: InlineTools,
+        factories: Mapping[str, Factory],
+        hot: Hot,
+    ) -> None:
         self._journal = journal
         self._registry = registry
+        self._inline = inline
         self._factories = factories
         self._providers: dict[str, Provider] = {}
         self._hot = hot
@@ -57,7 +68,7 @@ class ModelActivities:
         """See `ports.call_model`."""
         run_id = activity.info().workflow_run_id
         assert run_id is not None
-        async with beating():
+        async with beating() as beat:
             found = await persist(lambda: self._journal.begin(request.fence, run_id, request.call_no))
             if isinstance(found, Answer):
                 return self._outcome(found)
@@ -66,7 +77,14 @@ class ModelActivities:
                 raise Fenced("A cancel was accepted; no model is asked any more.")
             if (fell_back := request.fell_back) is not None:
                 await persist(lambda: self._journal.fell_back(request, fell_back, run_id))
-            return self._outcome(await self._ask(request, run_id, found))
+            beat.doing = f"asks {request.model}"
+            answer = await self._ask(request, run_id, found)
+            if answer.claimed:
+                beat.doing = f"runs {', '.join(call.tool for call in answer.calls if call.call_id in answer.claimed)}"
+                answer = await self._run_claimed(request, run_id, found.org_id, answer)
+            if not answer.calls:
+                self._journal.forget(request.fence.session_id)
+            return self._outcome(answer)
 
     async def close(self) -> None:
         """Close the providers that were opened."""
@@ -83,7 +101,7 @@ class ModelActivities:
             step=request.step,
             output_schema=conversation.output_schema,
         )
-        input_sha = text_sha256(asked.model_dump_json())
+        input_sha = text_sha256(asked.model_dump_json(exclude={"turns"}) + conversation.turns_sha256)
         session_id = request.fence.session_id
         before = time.monotonic()
         left_behind = None
@@ -96,6 +114,7 @@ class ModelActivities:
             reply, attempt = await self._complete(request, run_id, conversation, asked)
             calls = self._calls(reply, conversation.tools)
         latency_ms = int((time.monotonic() - before) * 1000)
+        claim = self._inline.chosen(calls, seconds_left=_seconds_left()) if request.run_calls else frozenset()
         return await persist(
             lambda: self._journal.answered(
                 request.fence,
@@ -107,8 +126,16 @@ class ModelActivities:
                 started_at=started_at,
                 latency_ms=latency_ms,
                 reused=left_behind is not None,
+                claim=claim,
             )
         )
+
+    async def _run_claimed(self, request: ModelInput, run_id: str, org_id: str, answer: Answer) -> Answer:
+        """Run the calls that were claimed with the answer. Those that are given back stay `ready` for `run_tool`."""
+        claimed = [call for call in answer.calls if call.call_id in answer.claimed]
+        states = await self._inline.run(request.fence, run_id, org_id, claimed)
+        calls = (replace(call, state=states.get(call.call_id, call.state)) for call in answer.calls)
+        return replace(answer, calls=tuple(calls))
 
     async def _complete(
         self, request: ModelInput, run_id: str, conversation: Conversation, asked: ModelRequest
@@ -232,4 +259,13 @@ class ModelActivities:
             queue=self._registry.queue(call.tool),
             timeout_seconds=self._registry.timeout_seconds(call.tool, call.arguments),
             preview=preview(call.arguments),
+            state=call.state if call.state.settled else None,
         )
+
+
+def _seconds_left() -> float:
+    """How long this attempt may still take."""
+    info = activity.info()
+    if info.start_to_close_timeout is None:
+        return math.inf
+    return (info.started_time + info.start_to_close_timeout - datetime.now(UTC)).total_seconds()

@@ -45,6 +45,11 @@ def arguments_sha256(tool: str, arguments: JsonObject) -> str:
     return hashlib.sha256(canonical({"tool": tool, "arguments": arguments})).hexdigest()
 
 
+def chained_sha256(before: str, text: str) -> str:
+    """The digest of a list of texts that ends with `text`, given that of the texts before it (empty: none)."""
+    return text_sha256(f"{before}\n{text}")
+
+
 def text_sha256(text: str) -> str:
     """The SHA-256 of a text in UTF-8, as 64 hex digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -199,7 +199,13 @@ async def as_activity(
 ) -> T:
     """Run an activity's function as that attempt of that run."""
     environment = ActivityEnvironment()
-    environment.info = replace(environment.info, workflow_run_id=run_id, attempt=attempt)
+    environment.info = replace(
+        environment.info,
+        workflow_run_id=run_id,
+        attempt=attempt,
+        started_time=datetime.now(UTC),
+        start_to_close_timeout=timedelta(minutes=10),
+    )
     if "on_heartbeat" in hooks:
         environment.on_heartbeat = hooks["on_heartbeat"]
     return await environment.run(function, request)

@@ -30,6 +30,7 @@ class FakeTool:
         found: ToolResult | NotExecuted | None = None,
         queue: Queue = Queue.MAIN,
         consequence: Consequence | None = None,
+        limit: timedelta = timedelta(seconds=30),
     ) -> None:
         self._spec = spec_of(
             name,
@@ -43,6 +44,7 @@ class FakeTool:
         self._facts = facts or Facts(replayable=True, sql_class=SqlClass.READ if name == "sql_query" else None)
         self._found = found
         self._consequence = consequence
+        self._limit = limit
         self.runs: list[Call] = []
         self.prepared = 0
         self.begun = asyncio.Event()
@@ -62,7 +64,7 @@ class FakeTool:
         return self._facts
 
     def timeout(self, _arguments: Say, /) -> timedelta:
-        return timedelta(seconds=30)
+        return self._limit
 
     async def prepare(self, arguments: Say, _call: Call, /) -> Consequence:
         self.prepared += 1

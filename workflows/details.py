@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 
-from conductor_ai.contracts.session import Carried, SessionInput
+from conductor_ai.contracts.session import CallRef, Carried, SessionInput
 from conductor_ai.names import DECIDE
 from conductor_ai.visible import unlinked, visible
 from workflows.loop import model_of
@@ -25,10 +25,24 @@ def _signal(waiting: Waiting, decision: str) -> str:
     return json.dumps(body, indent=1)
 
 
+def _ran(call: CallRef) -> str:
+    return f"- **{unlinked(call.tool)}** {call.state} ({call.call_id})\n{_fenced(call.preview)}"
+
+
 def details(
-    session: SessionInput, state: Carried, doing: str, waiting: dict[str, Waiting], *, now: datetime, said: str = ""
+    session: SessionInput,
+    state: Carried,
+    doing: str,
+    waiting: dict[str, Waiting],
+    *,
+    now: datetime,
+    said: str = "",
+    ran: tuple[CallRef, ...] = (),
 ) -> str:
-    """The current details: state, steps, cost, and for each waiting call what to paste to decide it."""
+    """The current details: state, steps, cost, and for each waiting call what to paste to decide it.
+
+    `ran`: calls of the last answer that no activity of their own shows.
+    """
     lines = [
         f"**{doing}** · step {state.steps} of {session.max_steps} · "
         f"{state.tally.input_tokens + state.tally.output_tokens} tokens · ${state.tally.cost_usd:.4f} · {unlinked(model_of(session, state))}",
@@ -36,6 +50,8 @@ def details(
     ]
     if said:
         lines += ["", "The model says:", _fenced(said)]
+    if ran:
+        lines += ["", "Run together with that answer:", *(_ran(call) for call in ran)]
     for call in waiting.values():
         lines += [
             "",

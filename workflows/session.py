@@ -71,6 +71,8 @@ class Session:
             session.carried.decisions, session.carried.early, allow_signals=session.allow_signals
         )
         self._said = ""
+        self._ran: tuple[CallRef, ...] = ()
+        """Calls of the last answer that had their result when it came: no activity of their own shows them."""
         self._closing = False
         self._unrecorded: list[Change] = []
         self._recording = asyncio.Lock()
@@ -164,8 +166,10 @@ class Session:
                 self._state, move = loop.after_model(self._state, outcome)
             if isinstance(move, End):
                 return move
-            self._show("calling tools")
-            await self._run_calls(move.calls)
+            self._ran = tuple(call for call in move.calls if call.state is not None)
+            if len(self._ran) < len(move.calls):
+                self._show("calling tools")
+                await self._run_calls(move.calls)
             self._show("thinking")
 
     def _guard(self) -> None:
@@ -203,12 +207,14 @@ class Session:
                 model=model,
                 max_attempts=self._session.model_max_attempts,
                 fell_back=ask.fell_back,
+                run_calls=True,
             ),
             start_to_close_timeout=MODEL_START_TO_CLOSE,
             schedule_to_close_timeout=MODEL_SCHEDULE_TO_CLOSE,
             heartbeat_timeout=HEARTBEAT,
             retry_policy=RetryPolicy(maximum_attempts=self._session.model_max_attempts),
-            cancellation_type=ActivityCancellationType.TRY_CANCEL,
+            # It may be running a tool, and that must be gone before the session may say that it is cancelled.
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"step {ask.step}: {model}",
         )
 
@@ -221,7 +227,7 @@ class Session:
                 raise result
 
     async def _run_call(self, call: CallRef) -> None:
-        if call.error is not None:
+        if call.error is not None or call.state is not None:
             return
         ruling = approvals.rule(call.tool, call.facts)
         try:
@@ -408,7 +414,7 @@ class Session:
     def _show(self, doing: str) -> None:
         waiting = self._ledger.waiting
         workflow.set_current_details(
-            details(self._session, self._state, doing, waiting, now=workflow.now(), said=self._said)
+            details(self._session, self._state, doing, waiting, now=workflow.now(), said=self._said, ran=self._ran)
         )
         status = doing if doing in ("completed", "failed", "cancelled") else "running"
         wanted = (status, bool(waiting))

@@ -31,7 +31,8 @@ class Call:
     """Ours and unique: use it as the idempotency key of the effect."""
     run_id: str
     attempt: int
-    """1 for the first. A later one may follow a crash in the middle of an earlier one."""
+    """0 if it is run by the activity that asked the model, 1 for the first of `run_tool`. One that is not the lowest may
+    follow a crash in the middle of an earlier one."""
     arguments_sha256: str = ""
     approved: bool = False
     """True if a person approved exactly these arguments."""

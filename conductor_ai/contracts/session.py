@@ -114,6 +114,8 @@ class ModelInput(Contract):
     max_attempts: int
     fell_back: FellBack | None = None
     """The model that was given up just now, if this call goes to another in its place."""
+    run_calls: bool = False
+    """True if the activity may run calls of the answer itself: those that are allowed, short, and only read."""
 
 
 class CallRef(Contract):
@@ -129,6 +131,8 @@ class CallRef(Contract):
     timeout_seconds: float = 30
     preview: str = ""
     """The arguments as a person may read them, at most 2 KB."""
+    state: CallState | None = None
+    """Set if the call has its result already: the activity that asked the model has run it too."""
 
 
 class ModelOutcome(Contract):

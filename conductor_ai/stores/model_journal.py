@@ -6,11 +6,17 @@ from decimal import Decimal
 
 from conductor_ai.contracts.models import ModelReply, Stop, Usage
 from conductor_ai.contracts.session import FellBack, Fence, ModelInput, Tally
+from conductor_ai.contracts.status import CallState
 from conductor_ai.errors import Fenced
 from conductor_ai.stores.postgres import Connection
+from conductor_ai.stores.prefixes import Prefixes
 from conductor_ai.stores.transcript import Conversation, StoredCall, conversation, counts_as_step, stored_call
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import clean_json
+
+BESIDE_THE_ANSWER = 0
+"""The attempt of a claim that was made together with the answer. Every attempt of `run_tool` is a later one, so it takes
+such a call over from an activity that was cut off, and the late one's result no longer counts."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,8 @@ class Answer:
     calls: tuple[StoredCall, ...]
     cost_usd: Decimal
     usage: Usage
+    claimed: frozenset[str] = frozenset()
+    """Calls that were claimed for the caller in the same transaction, and are its to run now."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class ModelJournal:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._prefixes = Prefixes()
 
     async def begin(self, fence: Fence, run_id: str, call_no: int) -> Answer | Conversation:
         """The stored answer of this call, or the conversation to ask with. Claims the session for a new run.
@@ -59,17 +68,27 @@ class ModelJournal:
                 raise Fenced("The session has ended; no model is asked any more.")
             if row is not None and row["run_id"] == run_id:
                 if row["answered_at"] is None:
-                    return await conversation(connection, fence.session_id, call_no)
-                return await self._read(connection, fence.session_id, call_no)
+                    return await self._conversation(connection, fence.session_id, run_id, call_no)
+                return await self._read(connection, fence.session_id, run_id, call_no)
 
         return await self._journal.write(
-            fence, run_id, lambda writer: self._read(writer.connection, fence.session_id, call_no)
+            fence, run_id, lambda writer: self._read(writer.connection, fence.session_id, run_id, call_no)
         )
 
-    async def _read(self, connection: Connection, session_id: str, call_no: int) -> Answer | Conversation:
-        return await self._answer(connection, session_id, call_no) or await conversation(
-            connection, session_id, call_no
+    async def _read(self, connection: Connection, session_id: str, run_id: str, call_no: int) -> Answer | Conversation:
+        return await self._answer(connection, session_id, call_no) or await self._conversation(
+            connection, session_id, run_id, call_no
         )
+
+    async def _conversation(self, connection: Connection, session_id: str, run_id: str, call_no: int) -> Conversation:
+        known = self._prefixes.get(session_id, run_id)
+        found, final = await conversation(connection, session_id, call_no, known)
+        self._prefixes.put(session_id, run_id, final)
+        return found
+
+    def forget(self, session_id: str) -> None:
+        """Give back what is remembered of a session that is over."""
+        self._prefixes.forget(session_id)
 
     async def reusable(self, session_id: str, input_sha: str) -> Answer | None:
         """An answer to exactly this request that a reset left behind: it is paid already."""
@@ -168,10 +187,14 @@ class ModelJournal:
         started_at: datetime,
         latency_ms: int,
         reused: bool = False,
+        claim: frozenset[str] = frozenset(),
     ) -> Answer:
         """Store attempt, answer and calls in one transaction. Returns what is stored, which may be an earlier answer.
 
         `reused`: the answer was left behind by a reset; nothing was paid, and its calls keep their ids.
+
+        `claim`: ids of calls that the caller will run at once. They are stored as claimed, unless somebody else's answer
+        is the stored one or a cancel was accepted; `Answer.claimed` says which may really be run.
 
         Raises:
             Fenced: only the attempt was stored.
@@ -204,7 +227,10 @@ class ModelJournal:
                 started_at,
             )
             if inserted is not None:
-                stored_calls = await self._store_calls(writer, attempt, calls, inserted["generation"], reused=reused)
+                claimed = claim if writer.row["cancel_requested_at"] is None and not reused else frozenset()
+                stored_calls = await self._store_calls(
+                    writer, run_id, attempt, calls, inserted["generation"], reused=reused, claimed=claimed
+                )
                 writer.event(
                     "model.answered",
                     {
@@ -218,7 +244,17 @@ class ModelJournal:
                 )
                 if reply.stop is Stop.INVALID_OUTPUT:
                     writer.event("output.rejected", {"call_no": attempt.call_no, "problems": list(reply.problems)})
-                return Answer(reply, stored_calls, inserted["cost"], reply.usage)
+                for call in (call for call in stored_calls if call.call_id in claimed):
+                    writer.event(
+                        "tool.started",
+                        {
+                            "call_id": call.call_id,
+                            "tool": call.tool,
+                            "call_no": attempt.call_no,
+                            "attempt": BESIDE_THE_ANSWER,
+                        },
+                    )
+                return Answer(reply, stored_calls, inserted["cost"], reply.usage, claimed)
             stored = await self._answer(writer.connection, fence.session_id, attempt.call_no)
             assert stored is not None
             return stored
@@ -232,7 +268,14 @@ class ModelJournal:
 
     @staticmethod
     async def _store_calls(
-        writer: Writer, attempt: Attempt, calls: tuple[StoredCall, ...], generation: int, *, reused: bool
+        writer: Writer,
+        run_id: str,
+        attempt: Attempt,
+        calls: tuple[StoredCall, ...],
+        generation: int,
+        *,
+        reused: bool,
+        claimed: frozenset[str],
     ) -> tuple[StoredCall, ...]:
         """Store the calls of an answer, or take them over from the one that a reset left behind. Returns what is stored."""
         if not calls:
@@ -249,8 +292,9 @@ class ModelJournal:
             return tuple(stored_call(row) for row in sorted(rows, key=lambda row: row["idx"]))
         rows = await writer.connection.fetchmany(
             "INSERT INTO conductor.tool_calls (call_id, session_id, call_no, generation, idx, provider_id, tool, arguments, args_sha, facts, "
-            "state, replayable, result, finished_at) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CASE WHEN $14 THEN clock_timestamp() END) "
+            "state, replayable, result, finished_at, run_id, attempt, started_at) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CASE WHEN $14 THEN clock_timestamp() END, "
+            "$15, $16, CASE WHEN $15::text IS NOT NULL THEN clock_timestamp() END) "
             "RETURNING *",
             [
                 (
@@ -264,10 +308,12 @@ class ModelJournal:
                     clean_json(call.arguments),
                     call.args_sha,
                     call.facts.model_dump(mode="json"),
-                    call.state.value,
+                    (CallState.EXECUTING if call.call_id in claimed else call.state).value,
                     call.replayable,
                     None if call.result is None else clean_json(call.result.model_dump(mode="json")),
                     call.result is not None,
+                    run_id if call.call_id in claimed else None,
+                    BESIDE_THE_ANSWER if call.call_id in claimed else None,
                 )
                 for index, call in enumerate(calls)
             ],

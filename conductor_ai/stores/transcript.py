@@ -1,12 +1,13 @@
 """The conversation of a session, read from what people, models and tools said."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import AssistantTurn, ModelReply, ResultTurn, Stop, Turn, UserTurn
 from conductor_ai.contracts.status import CallState
 from conductor_ai.contracts.tools import Facts, ToolResult
+from conductor_ai.digest import chained_sha256
 from conductor_ai.stores.postgres import Connection
 from conductor_ai.text import TO_MODEL_BYTES, shorten
 
@@ -53,6 +54,32 @@ class Conversation:
     set_back: bool
     """True if a reset left answers behind, one of which may be for exactly this conversation."""
     output_schema: JsonObject | None = None
+    turns_sha256: str = ""
+    """The digest of all turns, each chained to the one before."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The part of a conversation that no later write of the same run can change, so that it need not be read again."""
+
+    before: int
+    """All calls with lower numbers are in it."""
+    org_id: str
+    system: str
+    tools: tuple[str, ...]
+    output_schema: JsonObject | None
+    turns: tuple[Turn, ...]
+    turns_sha256: str
+    characters: int
+    """Of its turns as JSON."""
+
+    def and_then(self, turns: list[Turn], before: int) -> "Prefix":
+        """The same with more turns."""
+        sha256, characters = self.turns_sha256, self.characters
+        for turn in turns:
+            text = turn.model_dump_json()
+            sha256, characters = chained_sha256(sha256, text), characters + len(text)
+        return replace(self, before=before, turns=(*self.turns, *turns), turns_sha256=sha256, characters=characters)
 
 
 def counts_as_step(stop: Stop, *, has_calls: bool) -> bool:
@@ -110,31 +137,18 @@ def _turns_of(reply: ModelReply, calls: list[Any], model: str) -> list[Turn]:
     return said
 
 
-async def conversation(connection: Connection, session_id: str, before: int) -> Conversation:
-    """Everything said before model call `before`."""
+_FINAL = [state.value for state in CallState if state.settled and state is not CallState.OUTCOME_UNKNOWN]
+"""States whose result stays as it is. What became of an unknown outcome may still be found out."""
+
+
+async def _opening(connection: Connection, session_id: str) -> Prefix:
+    """What was said before the first model call."""
     session = await connection.fetchrow(
-        "SELECT org_id, system_prompt, tools, output_schema, cancel_requested_at, EXISTS (SELECT FROM conductor.model_calls m WHERE "
-        "m.session_id = s.id AND m.superseded) AS set_back FROM conductor.sessions s WHERE id = $1",
-        session_id,
+        "SELECT org_id, system_prompt, tools, output_schema FROM conductor.sessions WHERE id = $1", session_id
     )
     said = await connection.fetch(
         "SELECT role, body FROM conductor.messages WHERE session_id = $1 ORDER BY part", session_id
     )
-    answers = await connection.fetch(
-        "SELECT call_no, model, answer FROM conductor.model_calls WHERE session_id = $1 AND NOT superseded AND call_no < $2 "
-        "ORDER BY call_no",
-        session_id,
-        before,
-    )
-    rows = await connection.fetch(
-        "SELECT call_no, provider_id, tool, result ->> 'content' AS content, (result ->> 'ok')::boolean AS ok "
-        "FROM conductor.tool_calls WHERE session_id = $1 AND NOT superseded AND call_no < $2 ORDER BY call_no, idx",
-        session_id,
-        before,
-    )
-    calls: dict[int, list[Any]] = {}
-    for row in rows:
-        calls.setdefault(row["call_no"], []).append(row)
     assert session is not None
     system = [session["system_prompt"], *(m["body"] for m in said if m["role"] == "system")]
     turns: list[Turn] = [
@@ -142,14 +156,67 @@ async def conversation(connection: Connection, session_id: str, before: int) -> 
         for m in said
         if m["role"] != "system"
     ]
-    for row in answers:
-        turns += _turns_of(ModelReply.model_validate(row["answer"]), calls.get(row["call_no"], []), row["model"])
-    return Conversation(
+    nothing = Prefix(
+        before=0,
         org_id=session["org_id"],
         system="\n\n".join(part for part in system if part),
-        turns=tuple(turns),
         tools=tuple(session["tools"]),
-        cancel_requested=session["cancel_requested_at"] is not None,
-        set_back=session["set_back"],
+        turns=(),
+        turns_sha256="",
+        characters=0,
         output_schema=session["output_schema"],
     )
+    return nothing.and_then(turns, 0)
+
+
+def _extended(prefix: Prefix, rows: list[Any]) -> Prefix:
+    """The prefix with these answers and the results of their calls."""
+    if not rows:
+        return prefix
+    turns = [
+        turn
+        for row in rows
+        for turn in _turns_of(ModelReply.model_validate(row["answer"]), row["calls"] or [], row["model"])
+    ]
+    return prefix.and_then(turns, rows[-1]["call_no"] + 1)
+
+
+async def conversation(
+    connection: Connection, session_id: str, before: int, known: Prefix | None = None
+) -> tuple[Conversation, Prefix]:
+    """Everything said before model call `before`, and how much of that is final.
+
+    `known`: what an earlier call of this run was given as final; only what came since is read.
+    """
+    prefix = known if known is not None and known.before <= before else await _opening(connection, session_id)
+    flags = await connection.fetchrow(
+        "SELECT cancel_requested_at IS NOT NULL AS cancel_requested, EXISTS (SELECT FROM conductor.model_calls m WHERE "
+        "m.session_id = s.id AND m.superseded) AS set_back FROM conductor.sessions s WHERE id = $1",
+        session_id,
+    )
+    rows = await connection.fetch(
+        "SELECT call_no, model, answer, (SELECT jsonb_agg(jsonb_build_object('provider_id', t.provider_id, 'tool', t.tool, "
+        "'content', t.result -> 'content', 'ok', t.result -> 'ok', 'final', t.state = ANY($4)) ORDER BY t.idx) "
+        "FROM conductor.tool_calls t WHERE t.session_id = m.session_id AND t.call_no = m.call_no AND NOT t.superseded) AS calls "
+        "FROM conductor.model_calls m WHERE session_id = $1 AND NOT superseded AND call_no >= $2 AND call_no < $3 "
+        "ORDER BY call_no",
+        session_id,
+        prefix.before,
+        before,
+        _FINAL,
+    )
+    assert flags is not None
+    first_open = next((n for n, row in enumerate(rows) if not all(c["final"] for c in row["calls"] or ())), len(rows))
+    prefix = _extended(prefix, rows[:first_open])
+    whole = _extended(prefix, rows[first_open:])
+    found = Conversation(
+        org_id=whole.org_id,
+        system=whole.system,
+        turns=whole.turns,
+        tools=whole.tools,
+        cancel_requested=flags["cancel_requested"],
+        set_back=flags["set_back"],
+        output_schema=whole.output_schema,
+        turns_sha256=whole.turns_sha256,
+    )
+    return found, prefix

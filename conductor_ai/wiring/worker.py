@@ -13,6 +13,7 @@ from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.inline_tools import InlineTools
 from activities.model import ModelActivities
 from activities.providers.base import Factory
 from activities.reconcile import Reconciler
@@ -93,7 +94,11 @@ async def worker_parts(
         stack.push_async_callback(registry.close)
         await stack.enter_async_context(reaping(sandbox))
         models = ModelActivities(
-            ModelJournal(journal), registry, factories if factories is not None else provider_factories(settings), hot
+            ModelJournal(journal),
+            registry,
+            InlineTools(calls, registry),
+            factories if factories is not None else provider_factories(settings),
+            hot,
         )
         stack.push_async_callback(models.close)
         tools = ToolActivities(calls, ending, registry)

@@ -7,12 +7,14 @@ from uuid import uuid4
 
 from temporalio.client import Client, WorkflowHistory
 
+from activities.tools.base import Call
 from conductor_ai.contracts.models import ModelReply
-from conductor_ai.errors import Code, ModelFailure
+from conductor_ai.contracts.tools import ToolResult
+from conductor_ai.errors import Code, ModelFailure, ToolUnavailable
 from conductor_ai.testing import ScriptedProvider
 from tests.gates import Held
 from tests.rig import ORG, Rig, answer, calls, rig
-from tests.tools import FakeTool
+from tests.tools import FakeTool, Say
 
 FETCH = calls(("web_fetch", {"text": "x"}))
 QUERY = calls(("sql_query", {"text": "select 1"}))
@@ -100,4 +102,21 @@ async def continued(client: Client, store_url: str) -> Made:
         return {"continued-1": await history(r, session_id, first), "continued-2": await history(r, session_id)}
 
 
-SHAPES: tuple[Make, ...] = (finished, waiting, cancelled, failed, expired, continued)
+async def beside(client: Client, store_url: str) -> Made:
+    """Calls that ran together with their answer, beside one that was given back."""
+
+    async def away_once(arguments: Say, call: Call) -> ToolResult:
+        if arguments.text == "away" and call.attempt == 0:
+            raise ToolUnavailable("It is away.")
+        return ToolResult(ok=True, content="here")
+
+    both = calls(("web_fetch", {"text": "x"}), ("web_fetch", {"text": "away"}))
+    tools = [FakeTool("web_fetch", away_once)]
+    queue = f"queue_{uuid4().hex}"
+    async with rig(client, store_url, queue, provider=scripted(FETCH, both, answer()), tools=tools) as r:
+        session_id = await r.start()
+        await r.ended(session_id)
+        return {"beside": await history(r, session_id)}
+
+
+SHAPES: tuple[Make, ...] = (finished, waiting, cancelled, failed, expired, continued, beside)

@@ -18,7 +18,7 @@ from workflows.loop import AskModel
 from workflows.session import Session
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
-SHAPE_NAMES = {"finished", "waiting", "cancelled", "failed", "expired", "continued-1", "continued-2"}
+SHAPE_NAMES = {"finished", "waiting", "cancelled", "failed", "expired", "continued-1", "continued-2", "beside"}
 
 
 def runner(sandboxed: bool) -> WorkflowRunner:

@@ -57,7 +57,7 @@ async def test_a_swallowed_cancel_is_not_lost(temporal: Client, store_url: str, 
 
 
 async def test_a_cancel_during_a_model_call(temporal: Client, store_url: str, task_queue: str) -> None:
-    """The workflow does not wait for the model: it is closed while the provider still hangs."""
+    """The workflow does not wait for the model's answer: the call is cut off, and then the session is closed."""
     provider = Held([FETCH], at=1)
     async with rig(temporal, store_url, task_queue, provider=provider, tools=[FakeTool()]) as r:
         session_id = await r.start()

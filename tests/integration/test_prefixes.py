@@ -1,0 +1,118 @@
+"""What a process remembers of a conversation is what the rows say, also after a reset and after a late result."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from conductor_ai.contracts.models import ResultTurn
+from conductor_ai.contracts.status import CallState
+from conductor_ai.contracts.tools import ToolResult
+from conductor_ai.stores.model_journal import Answer, ModelJournal
+from conductor_ai.stores.postgres import Database
+from conductor_ai.stores.prefixes import Prefixes
+from conductor_ai.stores.transcript import Conversation, Prefix, StoredCall
+from tests.places import Place, call, fence
+
+
+@pytest.fixture
+def place(database: Database) -> Place:
+    """A store."""
+    return Place(database)
+
+
+async def asked(models: ModelJournal, session_id: str, call_no: int, run_id: str = "run") -> Conversation:
+    """The conversation before a model call."""
+    found = await models.begin(fence(session_id, call_no), run_id, call_no)
+    assert not isinstance(found, Answer)
+    return found
+
+
+async def ran(place: Place, session_id: str, stored: StoredCall, text: str, run_id: str = "run") -> None:
+    """Run a call, with this result."""
+    await place.calls.claim(fence(session_id), run_id, 1, stored.call_id, decision=None, must_be_approved=False)
+    result = ToolResult(ok=True, content=text)
+    await place.calls.settled(session_id, run_id, 1, stored.call_id, CallState.SUCCEEDED, result)
+
+
+async def test_what_is_remembered_is_what_is_stored(place: Place) -> None:
+    """Step by step, a process that remembers and one that reads everything see the same, and compute the same digest."""
+    session_id = await place.session()
+    for call_no in range(1, 6):
+        remembered = await asked(place.models, session_id, call_no)
+        fresh = await asked(ModelJournal(place.journal), session_id, call_no)
+        assert remembered == fresh
+        assert len(remembered.turns) == 1 + 2 * (call_no - 1)
+        stored = call()
+        await place.answered(session_id, "run", call_no, stored)
+        await ran(place, session_id, stored, f"result {call_no}")
+
+
+async def test_a_long_session_reads_only_what_is_new(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows that a step reads are as many in the tenth step as in the second."""
+    read: list[int] = []
+
+    def counted(prefix: Prefix, rows: list[Any]) -> Prefix:
+        read.append(len(rows))
+        return extended(prefix, rows)
+
+    import conductor_ai.stores.transcript as module
+
+    extended = module._extended
+    monkeypatch.setattr(module, "_extended", counted)
+    session_id = await place.session()
+    for call_no in range(1, 11):
+        await asked(place.models, session_id, call_no)
+        stored = call()
+        await place.answered(session_id, "run", call_no, stored)
+        await ran(place, session_id, stored, "x")
+    assert sum(read) == 9
+
+
+async def test_an_unknown_outcome_is_read_again(place: Place) -> None:
+    """The outcome of a call is found out after the next model call was asked: the one after that is told."""
+    session_id, stored = await place.session(), call()
+    await asked(place.models, session_id, 1)
+    await place.answered(session_id, "run", 1, stored)
+    await place.calls.claim(fence(session_id), "run", 1, stored.call_id, decision=None, must_be_approved=False)
+    unknown = ToolResult(ok=False, content="not known")
+    await place.calls.settled(session_id, "run", 1, stored.call_id, CallState.OUTCOME_UNKNOWN, unknown)
+    before = await asked(place.models, session_id, 2)
+    await place.answered(session_id, "run", 2)
+    found = ToolResult(ok=True, content="it happened")
+    await place.calls.resolved(session_id, stored.call_id, CallState.SUCCEEDED, found)
+    after = await asked(place.models, session_id, 3)
+    assert [turn.text for turn in before.turns if isinstance(turn, ResultTurn)] == ["not known"]
+    assert [turn.text for turn in after.turns if isinstance(turn, ResultTurn)] == ["it happened"]
+
+
+async def test_a_reset_is_not_remembered(place: Place) -> None:
+    """After a reset the new run is asked without what the old one did, in the same process."""
+    session_id = await place.session()
+    for call_no, text in ((1, "kept"), (2, "taken back")):
+        await asked(place.models, session_id, call_no)
+        stored = call()
+        await place.answered(session_id, "run", call_no, stored)
+        await ran(place, session_id, stored, text)
+    await asked(place.models, session_id, 3)
+    place.current[session_id] = "new"
+    found = await asked(place.models, session_id, 2, "new")
+    assert [turn.text for turn in found.turns if isinstance(turn, ResultTurn)] == ["kept"]
+    assert found.set_back
+
+
+def test_memory_has_a_bound() -> None:
+    """The session that was used longest ago is forgotten first; another run of a session finds nothing."""
+    one = Prefix(
+        before=1, org_id="o", system="", tools=(), output_schema=None, turns=(), turns_sha256="", characters=40
+    )
+    known = Prefixes(most_characters=100)
+    known.put("a", "run", one)
+    known.put("b", "run", one)
+    assert known.get("a", "other") is None
+    assert known.get("a", "run") is one
+    known.put("c", "run", one)
+    assert (known.get("b", "run"), known.get("a", "run"), known.get("c", "run")) == (None, one, one)
+    known.put("d", "run", replace(one, characters=101))
+    assert known.get("d", "run") is None
+    known.forget("nobody")
