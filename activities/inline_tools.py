@@ -7,13 +7,13 @@ events and its result. What does not go smoothly is given back, and the workflow
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from activities.persist import persist
 from activities.tools.base import Arguments, Call, Tool
 from activities.tools.registry import Registry
-from conductor_ai import approvals
-from conductor_ai.approvals import Effect
+from conductor_ai.approvals import Effect, Policy, Subject
 from conductor_ai.contracts.session import Fence
 from conductor_ai.contracts.status import CallState
 from conductor_ai.contracts.tools import Queue, ToolResult
@@ -38,32 +38,36 @@ AT_ONCE = 100
 class InlineTools:
     """Runs calls right after the answer that made them."""
 
-    def __init__(self, calls: CallJournal, registry: Registry) -> None:
+    def __init__(self, calls: CallJournal, registry: Registry, policy: Policy) -> None:
         self._calls = calls
         self._registry = registry
+        self._policy = policy
         self._running = 0
 
-    def chosen(self, calls: tuple[StoredCall, ...], *, seconds_left: float) -> frozenset[str]:
+    def chosen(self, calls: tuple[StoredCall, ...], session: Subject, *, seconds_left: float) -> frozenset[str]:
         """The ids of the calls of one reply that may be run here: all that can run at all, or none.
+
+        `session`: what the policy knows beside the call.
 
         All or none, because a slow call must not hold up the question to a person about the one beside it.
         """
         ready = [call for call in calls if call.state is CallState.READY]
         if not 0 < len(ready) <= TOGETHER or self._running + len(ready) > AT_ONCE:
             return frozenset()
-        if not all(self._suits(call, seconds_left) for call in ready):
+        if not all(self._suits(call, session, seconds_left) for call in ready):
             return frozenset()
         return frozenset(call.call_id for call in ready)
 
-    def _suits(self, call: StoredCall, seconds_left: float) -> bool:
+    def _suits(self, call: StoredCall, session: Subject, seconds_left: float) -> bool:
         limit = self._registry.timeout_seconds(call.tool, call.arguments)
+        subject = replace(session, tool=call.tool, facts=call.facts, arguments=call.arguments)
         return (
             call.facts.replayable
             and not call.facts.writes
             and self._registry.queue(call.tool) is Queue.MAIN
             and limit <= SHORT_SECONDS
             and limit + MARGIN_SECONDS < seconds_left
-            and approvals.rule(call.tool, call.facts).effect is Effect.ALLOW
+            and self._policy.rule(subject).effect is Effect.ALLOW
         )
 
     async def run(self, fence: Fence, run_id: str, org_id: str, calls: Iterable[StoredCall]) -> dict[str, CallState]:

@@ -20,9 +20,11 @@ from activities.outputs import with_output
 from activities.persist import persist
 from activities.providers.base import Factory, Provider
 from activities.providers.history import own_native
+from activities.references import call_ref
 from activities.retries import delay_before
-from activities.tools.registry import Checked, Registry, preview, surplus
+from activities.tools.registry import Checked, Registry, surplus
 from conductor_ai import catalog, ports
+from conductor_ai.approvals import Policy, Subject
 from conductor_ai.contracts.models import ModelReply, ModelRequest, ProposedCall, Stop, Usage
 from conductor_ai.contracts.session import CallRef, ModelFailed, ModelInput, ModelOutcome, Tally
 from conductor_ai.contracts.status import CallState
@@ -51,12 +53,14 @@ class ModelActivities:
         self,
         journal: ModelJournal,
         registry: Registry,
+        policy: Policy,
         inline: InlineTools,
         factories: Mapping[str, Factory],
         hot: Hot,
     ) -> None:
         self._journal = journal
         self._registry = registry
+        self._policy = policy
         self._inline = inline
         self._factories = factories
         self._providers: dict[str, Provider] = {}
@@ -69,9 +73,13 @@ class ModelActivities:
         run_id = activity.info().workflow_run_id
         assert run_id is not None
         async with beating() as beat:
+            if request.messages:
+                await persist(
+                    lambda: self._journal.read_messages(request.fence, run_id, request.call_no, request.messages)
+                )
             found = await persist(lambda: self._journal.begin(request.fence, run_id, request.call_no))
             if isinstance(found, Answer):
-                return self._outcome(found)
+                return self._outcome(request, found)
             if found.cancel_requested:
                 # Whoever set the flag may have died before Temporal was told: the end sees to that.
                 raise Fenced("A cancel was accepted; no model is asked any more.")
@@ -84,7 +92,7 @@ class ModelActivities:
                 answer = await self._run_claimed(request, run_id, found.org_id, answer)
             if not answer.calls:
                 self._journal.forget(request.fence.session_id)
-            return self._outcome(answer)
+            return self._outcome(request, answer)
 
     async def close(self) -> None:
         """Close the providers that were opened."""
@@ -114,7 +122,10 @@ class ModelActivities:
             reply, attempt = await self._complete(request, run_id, conversation, asked)
             calls = self._calls(reply, conversation.tools)
         latency_ms = int((time.monotonic() - before) * 1000)
-        claim = self._inline.chosen(calls, seconds_left=_seconds_left()) if request.run_calls else frozenset()
+        claim: frozenset[str] = frozenset()
+        if request.run_calls:
+            session = Subject("", model=request.model, org_id=conversation.org_id, cost_usd=conversation.cost_usd)
+            claim = self._inline.chosen(calls, session, seconds_left=_seconds_left())
         return await persist(
             lambda: self._journal.answered(
                 request.fence,
@@ -233,11 +244,11 @@ class ModelActivities:
             result=checked.refused,
         )
 
-    def _outcome(self, answer: Answer) -> ModelOutcome:
+    def _outcome(self, request: ModelInput, answer: Answer) -> ModelOutcome:
         reply = answer.reply
         return ModelOutcome(
             stop=reply.stop,
-            calls=tuple(self._ref(call) for call in answer.calls[:MOST_CALLS]),
+            calls=tuple(self._ref(request, answer, call) for call in answer.calls[:MOST_CALLS]),
             cut_calls=reply.stop is Stop.MAX_TOKENS and bool(reply.calls),
             said=first_line(reply.text, SAID_CHARACTERS),
             tally=Tally(
@@ -248,19 +259,9 @@ class ModelActivities:
             stop_detail=reply.stop_detail,
         )
 
-    def _ref(self, call: StoredCall) -> CallRef:
-        refused = call.state is CallState.INVALID and call.result is not None and call.result.error is not None
-        return CallRef(
-            call_id=call.call_id,
-            tool=first_line(call.tool, 64),
-            arguments_sha256=call.args_sha,
-            error=call.result.error.code if refused and call.result and call.result.error else None,
-            facts=call.facts,
-            queue=self._registry.queue(call.tool),
-            timeout_seconds=self._registry.timeout_seconds(call.tool, call.arguments),
-            preview=preview(call.arguments),
-            state=call.state if call.state.settled else None,
-        )
+    def _ref(self, request: ModelInput, answer: Answer, call: StoredCall) -> CallRef:
+        subject = Subject(call.tool, call.facts, call.arguments, request.model, answer.org_id, answer.spent_usd)
+        return call_ref(call, self._registry, self._policy, subject)
 
 
 def _seconds_left() -> float:

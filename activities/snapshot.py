@@ -11,7 +11,7 @@ from conductor_ai import ports
 from conductor_ai.contracts.session import CallFailed, FinishInput, FinishOutcome, RecordInput, RecordOutcome
 from conductor_ai.contracts.status import Status
 from conductor_ai.errors import ConductorError
-from conductor_ai.stores.call_journal import CallJournal
+from conductor_ai.stores.call_changes import Changes
 from conductor_ai.stores.ending import Ending
 from conductor_ai.temporal import Engine
 
@@ -23,8 +23,8 @@ LOOKUP_SECONDS = 3
 class SnapshotActivities:
     """Writes changes and the end."""
 
-    def __init__(self, calls: CallJournal, ending: Ending, tools: ToolActivities, engine: Engine) -> None:
-        self._calls = calls
+    def __init__(self, changes: Changes, ending: Ending, tools: ToolActivities, engine: Engine) -> None:
+        self._changes = changes
         self._ending = ending
         self._tools = tools
         self._engine = engine
@@ -33,7 +33,7 @@ class SnapshotActivities:
     @sealed
     async def record(self, request: RecordInput) -> RecordOutcome:
         """See `ports.record`."""
-        outcome = await self._calls.record(request.fence, _run_id(), request.clock, request.changes)
+        outcome = await self._changes.record(request.fence, _run_id(), request.clock, request.changes)
         if any(isinstance(change, CallFailed) for change in request.changes):
             # Attempts that timed out may have had their effect; the ledger knows, and the model should be told.
             await self._look_up_unknown(request.fence.session_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -12,16 +13,20 @@ from temporalio.exceptions import ApplicationError
 from activities.boundary import sealed
 from activities.heartbeat import beating
 from activities.persist import persist
+from activities.references import call_ref
 from activities.tools.base import Arguments, Call, NotExecuted, Tool
 from activities.tools.registry import Registry
-from conductor_ai import approvals, ports
-from conductor_ai.approvals import Effect
-from conductor_ai.contracts.session import Prepared, PrepareInput, ToolInput, ToolOutcome
+from conductor_ai import ports
+from conductor_ai.approvals import Effect, Policy, Subject
+from conductor_ai.contracts.base import JsonObject
+from conductor_ai.contracts.models import ProposedCall
+from conductor_ai.contracts.session import CallRef, Prepared, PrepareInput, ReviseInput, ToolInput, ToolOutcome
 from conductor_ai.contracts.status import CallState
 from conductor_ai.contracts.tools import Column, Consequence, ToolError, ToolResult
 from conductor_ai.digest import NotCanonicalError, arguments_sha256
 from conductor_ai.errors import Code, ToolUnavailable
-from conductor_ai.stores.call_journal import CallJournal, NotClaimed, outcome_unknown
+from conductor_ai.stores.call_journal import Asking, CallJournal, CallOfSession, NotClaimed, RevisedCall
+from conductor_ai.stores.call_words import outcome_unknown
 from conductor_ai.stores.ending import Ending
 from conductor_ai.stores.transcript import StoredCall
 
@@ -42,10 +47,11 @@ def _final(message: str, code: str) -> ApplicationError:
 class ToolActivities:
     """Runs tools for sessions."""
 
-    def __init__(self, calls: CallJournal, ending: Ending, registry: Registry) -> None:
+    def __init__(self, calls: CallJournal, ending: Ending, registry: Registry, policy: Policy) -> None:
         self._calls = calls
         self._ending = ending
         self._registry = registry
+        self._policy = policy
 
     @activity.defn(name=ports.PREPARE_CALL)
     @sealed
@@ -53,18 +59,36 @@ class ToolActivities:
         """See `ports.prepare_call`."""
         run_id = _run_id()
         async with beating():
-            org_id, call = await self._load(request.fence.session_id, request.call_id)
+            found = await self._load(request.fence.session_id, request.call_id)
+            call = found.call
             tool, arguments = self._gate(call, request.arguments_sha256)
             try:
                 async with asyncio.timeout(PREPARE_SECONDS):
-                    consequence = await tool.prepare(arguments, _call(org_id, request.fence.session_id, call, run_id))
+                    consequence = await tool.prepare(
+                        arguments, _call(found.org_id, request.fence.session_id, call, run_id)
+                    )
             except (ToolUnavailable, TimeoutError) as error:
                 why = error.message if isinstance(error, ToolUnavailable) else "looking it up took too long"
                 consequence = _not_available(call, why)
             except Exception:  # a tool's own mistake; people can still decide, and a retry would only repeat it
                 log.exception("the consequence of %s (%s) could not be looked up", call.call_id, call.tool)
                 consequence = _not_available(call, "looking it up failed")
-            return await self._calls.ask(request.fence, run_id, call, consequence, request.expires_at, request.rule)
+            asking = Asking(call, request.round, consequence, request.expires_at, request.on_expiry, request.rule)
+            return await self._calls.ask(request.fence, run_id, asking)
+
+    @activity.defn(name=ports.REVISE_CALL)
+    @sealed
+    async def revise_call(self, request: ReviseInput) -> CallRef:
+        """See `ports.revise_call`."""
+        run_id, session_id = _run_id(), request.fence.session_id
+        found = await self._load(session_id, request.decision.call_id)
+        stored = await self._calls.revise(request.fence, run_id, request.round, request.decision, self._revised)
+        return call_ref(stored, self._registry, self._policy, _subject(found, stored))
+
+    def _revised(self, tool: str, arguments: JsonObject) -> RevisedCall:
+        checked = self._registry.check(ProposedCall(provider_id="", tool=tool, arguments=arguments), (tool,))
+        problem = None if checked.refused is None else checked.refused.content
+        return RevisedCall(checked.arguments, checked.sha256, checked.facts, problem)
 
     @activity.defn(name=ports.RUN_TOOL)
     @sealed
@@ -74,11 +98,16 @@ class ToolActivities:
         run_id = _run_id()
         session_id = request.fence.session_id
         async with beating():
-            org_id, call = await self._load(session_id, request.call_id)
+            found = await self._load(session_id, request.call_id)
+            call = found.call
+            if call.round != request.round:  # an attempt before this one found that people have to be asked again
+                state = call.state if call.state.settled else CallState.READY
+                return ToolOutcome(call_id=call.call_id, state=state, round=call.round)
             tool, arguments = self._gate(call, request.arguments_sha256)
-            ruling = approvals.rule(call.tool, tool.facts(arguments))
+            ruling = self._policy.rule(replace(_subject(found, call), facts=tool.facts(arguments)))
             if ruling.effect is Effect.DENY:
                 raise _final(f"The policy does not allow this call ({ruling.rule}).", Code.FORBIDDEN)
+            must_be_approved = ruling.effect is Effect.ASK or found.ask_every_call or request.decision is not None
             asked = count()
             claim = await persist(
                 lambda: self._calls.claim(
@@ -87,21 +116,22 @@ class ToolActivities:
                     info.attempt,
                     call.call_id,
                     decision=request.decision,
-                    must_be_approved=ruling.effect is Effect.ASK,
+                    must_be_approved=must_be_approved,
+                    round_=request.round,
                     repeated=next(asked) > 0,
                 ),
                 seconds=BEFORE_SECONDS,
             )
             if isinstance(claim, NotClaimed):
-                return await self._not_claimed(org_id, session_id, claim, run_id)
+                return await self._not_claimed(found.org_id, request, claim, run_id)
             context = Call(
-                org_id=org_id,
+                org_id=found.org_id,
                 session_id=session_id,
                 call_id=call.call_id,
                 run_id=run_id,
                 attempt=info.attempt,
                 arguments_sha256=call.args_sha,
-                approved=ruling.effect is Effect.ASK,
+                approved=must_be_approved,
                 seen=claim.seen,
             )
             try:
@@ -110,7 +140,7 @@ class ToolActivities:
                 raise await self._unavailable(request, run_id, info.attempt, error) from error
             return await self._settle(session_id, run_id, info.attempt, call, result)
 
-    async def _load(self, session_id: str, call_id: str) -> tuple[str, StoredCall]:
+    async def _load(self, session_id: str, call_id: str) -> CallOfSession:
         return await persist(lambda: self._calls.load(session_id, call_id), seconds=BEFORE_SECONDS)
 
     def _gate(self, call: StoredCall, sha256: str) -> tuple[Tool[Any], Arguments]:
@@ -131,10 +161,13 @@ class ToolActivities:
             )
         return found
 
-    async def _not_claimed(self, org_id: str, session_id: str, claim: NotClaimed, run_id: str) -> ToolOutcome:
-        call = claim.call
+    async def _not_claimed(self, org_id: str, request: ToolInput, claim: NotClaimed, run_id: str) -> ToolOutcome:
+        call, session_id = claim.call, request.fence.session_id
         if call.state.settled:
             return ToolOutcome(call_id=call.call_id, state=call.state)
+        if not claim.executing and request.decision is None:
+            # The policy asks by now, and it did not when the call was proposed.
+            return ToolOutcome(call_id=call.call_id, state=CallState.READY, round=call.round)
         if not claim.executing:
             raise _final("This call needs an approval of exactly these arguments, and none is stored.", Code.FORBIDDEN)
         state, result = await self._find_out(_call(org_id, session_id, call, run_id), call)
@@ -192,6 +225,9 @@ class ToolActivities:
     async def _settle(
         self, session_id: str, run_id: str, attempt: int, call: StoredCall, result: ToolResult
     ) -> ToolOutcome:
+        if result.ask_again:
+            state, round_ = await persist(lambda: self._calls.again(session_id, run_id, attempt, call.call_id, result))
+            return ToolOutcome(call_id=call.call_id, state=state, round=round_)
         state = CallState.SUCCEEDED if result.ok else CallState.FAILED
         if result.error is not None and result.error.code == CallState.OUTCOME_UNKNOWN:
             state = CallState.OUTCOME_UNKNOWN
@@ -205,6 +241,10 @@ def _not_available(call: StoredCall, why: str) -> Consequence:
         risk="high",
         evidence=(Column(label="Effect", value=f"not available: {why}"),),
     )
+
+
+def _subject(found: CallOfSession, call: StoredCall) -> Subject:
+    return Subject(call.tool, call.facts, call.arguments, found.model, found.org_id, found.cost_usd)
 
 
 def _run_id() -> str:

@@ -26,7 +26,7 @@ _LATER_FILTERS = ("created_after", "created_before", "metadata", "q")
 
 def needs_somebody(view: SessionView) -> bool:
     """True once nothing more happens on its own: it has ended, or a person must decide."""
-    return view.status.ended or view.phase is Phase.AWAITING_APPROVAL
+    return view.status.ended or view.phase in (Phase.AWAITING_APPROVAL, Phase.AWAITING_INPUT, Phase.PAUSED)
 
 
 def session_response(view: SessionView, *, headers: dict[str, str] | None = None) -> Response:

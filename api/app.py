@@ -12,10 +12,13 @@ from starlette.exceptions import HTTPException
 from api import (
     agents,
     agents_cancel,
+    agents_control,
+    agents_messages,
     agents_run,
     approvals,
     decisions,
     explain,
+    grants,
     health,
     idempotency,
     models,
@@ -28,7 +31,20 @@ from api.middleware import Envelope, request_id_of
 from api.problems import Refused, problem
 from conductor_ai.errors import Code, ConductorError, NotFound
 
-ROUTERS = (agents_run, agents, agents_cancel, explain, approvals, decisions, tools, models, health)
+ROUTERS = (
+    agents_run,
+    agents,
+    agents_cancel,
+    agents_control,
+    agents_messages,
+    explain,
+    approvals,
+    decisions,
+    grants,
+    tools,
+    models,
+    health,
+)
 
 
 @asynccontextmanager

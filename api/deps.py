@@ -10,6 +10,9 @@ from api.reading import Reader
 from api.rings import Rings
 from conductor_ai.settings import Settings
 from conductor_ai.stores.access import Keys
+from conductor_ai.stores.controlling import Controls
+from conductor_ai.stores.deciding import Intentions
+from conductor_ai.stores.grants import Grants
 from conductor_ai.stores.hot import Hot, HotCopies
 from conductor_ai.stores.idempotency import Answers
 from conductor_ai.stores.postgres import Database
@@ -31,6 +34,9 @@ class Deps:
     keys: KeyCache
     answers: Answers
     sessions: Sessions
+    intentions: Intentions
+    controls: Controls
+    grants: Grants
     snapshots: Snapshots
     tools: Tools
     copies: HotCopies
@@ -42,6 +48,7 @@ def make_deps(settings: Settings, database: Database, engine: Engine, hot: Hot) 
     """Everything that the API needs, from four things that whoever starts it opens and closes."""
     snapshots, rings = Snapshots(database), Rings(hot)
     copies = HotCopies(hot, snapshots)
+    journal = Journal(database, engine.current_run, copies)
     return Deps(
         settings=settings,
         database=database,
@@ -49,7 +56,10 @@ def make_deps(settings: Settings, database: Database, engine: Engine, hot: Hot) 
         hot=hot,
         keys=KeyCache(Keys(database)),
         answers=Answers(database),
-        sessions=Sessions(Journal(database, engine.current_run, copies)),
+        sessions=Sessions(journal),
+        intentions=Intentions(database),
+        controls=Controls(journal),
+        grants=Grants(database),
         snapshots=snapshots,
         tools=Tools(database),
         copies=copies,

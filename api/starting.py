@@ -7,8 +7,10 @@ from api.fallbacks import fallback_models
 from api.idempotency import checked
 from api.outputs import checked_schema
 from api.problems import FieldError, Refused
-from api.requests import RunRequest
+from api.requests import ApprovalRequest, LimitsRequest, RunRequest, exact
 from conductor_ai import catalog
+from conductor_ai.contracts.control import Limits
+from conductor_ai.contracts.policy import OnExpiry
 from conductor_ai.contracts.session import SessionInput
 from conductor_ai.errors import Code, Unavailable
 from conductor_ai.names import new_id
@@ -82,7 +84,8 @@ def new_session(
         raise Refused(message, code=Code.INVALID_REQUEST, errors=[FieldError("/max_steps", message)])
     today = now.astimezone(UTC).date()
     model = catalog.resolve(request.model or default_model(settings), today)
-    seconds = None if request.limits is None else request.limits.deadline_seconds
+    limits, asking = request.limits or LimitsRequest(), request.approval or ApprovalRequest()
+    seconds = limits.deadline_seconds
     asked = next(message.content for message in request.messages if message.role == "user")
     title = request.title or first_line(asked)
     fallbacks = fallback_models(request.fallback_models, model, today)
@@ -96,7 +99,12 @@ def new_session(
             tools=chosen_tools(request.tools, published),
             max_steps=request.max_steps,
             deadline_at=None if seconds is None else now + timedelta(seconds=seconds),
-            approval_ttl_seconds=settings.approval_ttl_seconds,
+            approval_ttl_seconds=asking.expires_in or settings.approval_ttl_seconds,
+            on_expiry=OnExpiry(asking.on_expiry),
+            ask_every_call=asking.policy == "ask_every_call",
+            limits=Limits(max_cost_usd=exact(limits.max_cost_usd), max_total_tokens=limits.max_total_tokens),
+            mode=request.mode,
+            idle_timeout_seconds=request.idle_timeout_seconds,
             continue_as_new_steps=settings.continue_as_new_steps,
             model_max_attempts=settings.model_max_attempts,
             allow_signals=settings.allow_signals,

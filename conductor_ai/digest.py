@@ -45,6 +45,15 @@ def arguments_sha256(tool: str, arguments: JsonObject) -> str:
     return hashlib.sha256(canonical({"tool": tool, "arguments": arguments})).hexdigest()
 
 
+def content_sha256(payload: JsonObject) -> str:
+    """The digest of what comes with a decision (new arguments, an answer, a wish to remember); empty if nothing does.
+
+    Raises:
+        NotCanonicalError: the new arguments have no canonical form.
+    """
+    return hashlib.sha256(canonical(payload)).hexdigest() if payload else ""
+
+
 def chained_sha256(before: str, text: str) -> str:
     """The digest of a list of texts that ends with `text`, given that of the texts before it (empty: none)."""
     return text_sha256(f"{before}\n{text}")

@@ -6,6 +6,7 @@ A test compares each implementation with its port, so that the two cannot drift 
 from temporalio import activity
 
 from conductor_ai.contracts.session import (
+    CallRef,
     FinishInput,
     FinishOutcome,
     ModelInput,
@@ -14,12 +15,14 @@ from conductor_ai.contracts.session import (
     PrepareInput,
     RecordInput,
     RecordOutcome,
+    ReviseInput,
     ToolInput,
     ToolOutcome,
 )
 
 CALL_MODEL = "call_model"
 PREPARE_CALL = "prepare_call"
+REVISE_CALL = "revise_call"
 RUN_TOOL = "run_tool"
 RECORD = "record"
 FINISH = "finish"
@@ -34,6 +37,12 @@ async def call_model(request: ModelInput) -> ModelOutcome:
 @activity.defn(name=PREPARE_CALL)
 async def prepare_call(request: PrepareInput) -> Prepared:
     """Gate a call, look up its consequence, and put it before the people who decide."""
+    raise NotImplementedError
+
+
+@activity.defn(name=REVISE_CALL)
+async def revise_call(request: ReviseInput) -> CallRef:
+    """Give a call the arguments that a person wrote. It is put to the policy again, and asked again if that asks."""
     raise NotImplementedError
 
 

@@ -167,6 +167,8 @@ class Settings(BaseSettings):
     # Sessions
     approval_ttl_seconds: int = Field(86_400, alias="CONDUCTOR_APPROVAL_TTL_SECONDS", ge=1)
     """How long a person has to decide before a call expires."""
+    approval_policy: Path | None = Field(None, alias="CONDUCTOR_APPROVAL_POLICY")
+    """A TOML file with rules about which calls are allowed, asked or denied; they come before the shipped ones."""
     allow_signals: bool = Field(True, alias="CONDUCTOR_ALLOW_SIGNALS")
     """Whether decisions sent as a Temporal signal count (anybody with access to Temporal can send one)."""
     continue_as_new_steps: int = Field(100, alias="CONDUCTOR_CONTINUE_AS_NEW_STEPS", ge=1)

@@ -1,14 +1,16 @@
 """Temporal: the client, its converter, and the few things that are asked of the server."""
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import (
     Client,
+    WithStartWorkflowOperation,
     WorkflowExecutionStatus,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -26,12 +28,16 @@ from temporalio.runtime import OpenTelemetryConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from conductor_ai import names
+from conductor_ai.contracts.base import Contract
+from conductor_ai.contracts.control import ControlAnswer, ControlKind, MessageNotice
 from conductor_ai.contracts.decisions import DecisionRequest, Verdict
 from conductor_ai.contracts.session import SessionInput, SessionResult
 from conductor_ai.errors import Code, ConfigurationError, Unavailable
 from conductor_ai.settings import Settings
 from conductor_ai.text import first_line
 from conductor_ai.visible import unlinked
+
+T = TypeVar("T")
 
 RPC_SECONDS = timedelta(seconds=4)
 """Nobody waits over 5 s for an answer of the API."""
@@ -153,6 +159,20 @@ class Engine:
         Raises:
             Unavailable: it is not known whether the start was accepted.
         """
+        try:
+            await self.client.start_workflow(
+                names.WORKFLOW,
+                session,
+                **self._start_options(session),
+                result_type=SessionResult,
+                rpc_timeout=RPC_SECONDS,
+            )
+        except WorkflowAlreadyStartedError:
+            return
+        except (RPCError, RuntimeError) as error:
+            raise _away("The session could not be started") from error
+
+    def _start_options(self, session: SessionInput) -> dict[str, Any]:
         attributes = TypedSearchAttributes(
             [
                 SearchAttributePair(names.ORG, session.org_id),
@@ -162,24 +182,41 @@ class Engine:
                 SearchAttributePair(names.COST_USD, 0.0),
             ]
         )
-        try:
-            await self.client.start_workflow(
-                names.WORKFLOW,
-                session,
-                id=session.session_id,
-                task_queue=self.task_queue,
-                result_type=SessionResult,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                search_attributes=attributes,
-                static_summary=unlinked(first_line(session.title)) or "an agent session",
-                priority=names.priority(session.org_id),
-                rpc_timeout=RPC_SECONDS,
-            )
-        except WorkflowAlreadyStartedError:
-            return
-        except (RPCError, RuntimeError) as error:
-            raise _away("The session could not be started") from error
+        return {
+            "id": session.session_id,
+            "task_queue": self.task_queue,
+            "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+            "search_attributes": attributes,
+            "static_summary": unlinked(first_line(session.title)) or "an agent session",
+            "priority": names.priority(session.org_id),
+        }
+
+    async def message(
+        self, session: SessionInput, notice: MessageNotice, *, seconds: float = 3
+    ) -> ControlAnswer | None:
+        """Bring a message to a workflow that Temporal may not have yet: started by the same request if so.
+
+        None: no worker answered in time.
+
+        Raises:
+            Unavailable: Temporal is away.
+        """
+        start: WithStartWorkflowOperation[Any, SessionResult] = WithStartWorkflowOperation(
+            names.WORKFLOW, session, **self._start_options(session)
+        )
+        closed = ControlAnswer(kind=ControlKind.CLOSED)
+        return await self._answered(
+            self.client.execute_update_with_start_workflow(
+                names.MESSAGE,
+                notice,
+                start_workflow_operation=start,
+                id=notice.message_id,
+                result_type=ControlAnswer,
+                rpc_timeout=timedelta(seconds=seconds),
+            ),
+            closed,
+        )
 
     async def cancel(self, session_id: str) -> None:
         """Ask for a cancel. A closed or unknown workflow is no error: the row tells the truth.
@@ -201,28 +238,55 @@ class Engine:
         Raises:
             Unavailable: Temporal is away.
         """
+        return await self._update(session_id, names.DECIDE, request, Verdict, request.decision_id, seconds)
+
+    async def control(
+        self, session_id: str, name: str, request: Contract, *, update_id: str | None = None, seconds: float = 3
+    ) -> ControlAnswer | None:
+        """Bring a pause, resume, budget or message to the workflow. None: no worker answered in time.
+
+        Raises:
+            Unavailable: Temporal is away.
+        """
+        closed = ControlAnswer(kind=ControlKind.CLOSED)
+        return await self._update(session_id, name, request, ControlAnswer, update_id, seconds, closed)
+
+    async def _update(
+        self,
+        session_id: str,
+        name: str,
+        request: Contract,
+        answer: type[T],
+        update_id: str | None,
+        seconds: float,
+        closed: T | None = None,
+    ) -> T | None:
         handle = self.client.get_workflow_handle(session_id)
+        return await self._answered(
+            handle.execute_update(
+                name, request, id=update_id, result_type=answer, rpc_timeout=timedelta(seconds=seconds)
+            ),
+            closed,
+        )
+
+    @staticmethod
+    async def _answered(asked: Awaitable[T], closed: T | None) -> T | None:
         try:
-            verdict: Verdict = await handle.execute_update(
-                names.DECIDE,
-                request,
-                id=request.decision_id,
-                result_type=Verdict,
-                rpc_timeout=timedelta(seconds=seconds),
-            )
-            return verdict
+            return await asked
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return None
+        except WorkflowAlreadyStartedError:
+            return closed
         except WorkflowUpdateFailedError:
             return None  # after a reset the server may answer an old update id with an error of its own
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
-                return None
+                return closed
             if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
                 return None
-            raise _away("The decision could not be delivered") from error
+            raise _away("It could not be delivered") from error
         except RuntimeError as error:
-            raise _away("The decision could not be delivered") from error
+            raise _away("It could not be delivered") from error
 
     async def signal_decision(self, session_id: str, request: DecisionRequest) -> bool:
         """Leave a decision with Temporal for whichever worker comes. False: the workflow is closed.
@@ -230,14 +294,22 @@ class Engine:
         Raises:
             Unavailable: Temporal is away.
         """
+        return await self.signal(session_id, names.DECIDE, request)
+
+    async def signal(self, session_id: str, name: str, request: Contract) -> bool:
+        """Leave something with Temporal for whichever worker comes. False: the workflow is closed.
+
+        Raises:
+            Unavailable: Temporal is away.
+        """
         try:
-            await self.client.get_workflow_handle(session_id).signal(names.DECIDE, request, rpc_timeout=RPC_SECONDS)
+            await self.client.get_workflow_handle(session_id).signal(name, request, rpc_timeout=RPC_SECONDS)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return False
-            raise _away("The decision could not be delivered") from error
+            raise _away("It could not be delivered") from error
         except RuntimeError as error:
-            raise _away("The decision could not be delivered") from error
+            raise _away("It could not be delivered") from error
         return True
 
     async def current_run(self, session_id: str) -> str | None:

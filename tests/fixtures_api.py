@@ -1,5 +1,6 @@
 """The REST API over HTTP, with real stores and a real Temporal; the worker's part is played step by step by the test."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,10 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from api.app import create_app
 from api.deps import Deps, make_deps
 from conductor_ai import names
+from conductor_ai.contracts.control import BudgetRequest, ControlAnswer, MessageNotice, PauseRequest, ResumeRequest
 from conductor_ai.contracts.decisions import DecisionRequest, Verdict
 from conductor_ai.contracts.models import ModelReply, ProposedCall, Stop, Usage
-from conductor_ai.contracts.session import Fence, FinishInput, SessionInput
+from conductor_ai.contracts.session import Fence, FinishInput, SessionInput, Tally
 from conductor_ai.contracts.status import CallState, StopReason
 from conductor_ai.contracts.tools import Category, Consequence, Facts, ToolSpec
 from conductor_ai.digest import arguments_sha256
@@ -33,6 +35,8 @@ from conductor_ai.stores.tools import PublishedTool, Tools
 from conductor_ai.stores.transcript import StoredCall
 from conductor_ai.stores.writing import Journal
 from conductor_ai.temporal import Engine, connect
+from tests.places import asking
+from workflows.control import Control
 from workflows.pending import Ledger, Waiting
 
 HELLO = {"messages": [{"role": "user", "content": "Say hello."}]}
@@ -44,7 +48,8 @@ class StandIn:
 
     @workflow.init
     def __init__(self, session: SessionInput) -> None:
-        self._ledger = Ledger.restore((), (), allow_signals=session.allow_signals)
+        self._ledger = Ledger(allow_signals=session.allow_signals)
+        self._control = Control(limits=session.limits)
 
     @workflow.run
     async def run(self, _session: SessionInput) -> None:
@@ -58,7 +63,7 @@ class StandIn:
     @workflow.query
     def waits(self, call_id: str) -> bool:
         """Whether it does."""
-        return call_id in self._ledger.waiting
+        return (call_id, 1) in self._ledger.waiting
 
     @workflow.signal(name=names.DECIDE)
     def on_signal(self, request: DecisionRequest) -> None:
@@ -70,10 +75,30 @@ class StandIn:
         """A decision by update."""
         return self._ledger.decide(request, workflow.now())
 
+    @workflow.update(name=names.PAUSE)
+    def on_pause(self, request: PauseRequest) -> ControlAnswer:
+        """A pause."""
+        return self._control.ask_to_pause(request.reason, request.by or "")
+
+    @workflow.update(name=names.RESUME)
+    def on_resume(self, _request: ResumeRequest) -> ControlAnswer:
+        """A resume."""
+        return self._control.ask_to_resume(Tally())
+
+    @workflow.update(name=names.SET_BUDGET)
+    def on_set_budget(self, request: BudgetRequest) -> ControlAnswer:
+        """New limits."""
+        return self._control.set_limits(request, Tally())
+
+    @workflow.update(name=names.MESSAGE)
+    def on_message(self, notice: MessageNotice) -> ControlAnswer:
+        """A message; this session is always at work."""
+        return self._control.receive(notice, idle=False)
+
     @workflow.query
     def decided(self, call_id: str) -> str | None:
         """What counts for a call."""
-        found = self._ledger.decision(call_id)
+        found = self._ledger.decision((call_id, 1))
         return None if found is None else found.decision
 
 
@@ -121,10 +146,11 @@ class Hand:
         prepared = await CallJournal(self.journal).ask(
             Fence(session_id=session_id, next_call_no=self.calls[session_id] + 1),
             await self._run(session_id),
-            call,
-            Consequence(summary="Reads one row."),
-            datetime.now(UTC) + timedelta(seconds=seconds),
-            "a rule",
+            asking(
+                call,
+                Consequence(summary="Reads one row."),
+                expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+            ),
         )
         return {"id": prepared.approval_id, "call_id": call.call_id, "arguments_sha256": call.args_sha}
 
@@ -267,3 +293,19 @@ def is_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
         assert body[name]
     assert isinstance(body["errors"], list)
     return body
+
+
+async def routes(api: Api) -> list[tuple[str, str]]:
+    """Every method and path of the documentation under /v1."""
+    paths = (await api.http.get("/openapi.json")).json()["paths"]
+    return [(method.upper(), path) for path, ways in paths.items() if path.startswith("/v1/") for method in ways]
+
+
+async def example_body(api: Api, method: str, path: str) -> str:
+    """The documented example of a route's body, as JSON; empty if it takes none."""
+    document = (await api.http.get("/openapi.json")).json()
+    taken = document["paths"][path][method.lower()].get("requestBody")
+    if taken is None:
+        return ""
+    name = taken["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+    return json.dumps(document["components"]["schemas"][name].get("examples", [{}])[0])

@@ -10,13 +10,16 @@ from temporalio.testing import ActivityEnvironment
 
 from conductor_ai.contracts.decisions import Decision
 from conductor_ai.contracts.models import ModelReply, ProposedCall, Stop, Usage
+from conductor_ai.contracts.policy import OnExpiry
 from conductor_ai.contracts.session import Fence, FinishInput, SessionInput
 from conductor_ai.contracts.status import CallState, StopReason
 from conductor_ai.contracts.tools import Consequence, Facts
 from conductor_ai.contracts.views import SessionView
 from conductor_ai.digest import arguments_sha256
 from conductor_ai.names import new_id
-from conductor_ai.stores.call_journal import CallJournal
+from conductor_ai.stores.call_changes import Changes
+from conductor_ai.stores.call_journal import Asking, CallJournal
+from conductor_ai.stores.deciding import Intentions
 from conductor_ai.stores.ending import Ending
 from conductor_ai.stores.model_journal import Answer, Attempt, ModelJournal
 from conductor_ai.stores.postgres import Connection, Database
@@ -66,6 +69,18 @@ def decision_of(stored: StoredCall, kind: Any = "approve", **more: Any) -> Decis
     )
 
 
+def asking(stored: StoredCall, consequence: Consequence | None = None, **more: Any) -> Asking:
+    """A call as people are asked about it."""
+    given: dict[str, Any] = {
+        "round": 1,
+        "expires_at": datetime.now(UTC) + timedelta(hours=1),
+        "on_expiry": OnExpiry.EXPIRE,
+        "rule": "a rule",
+        **more,
+    }
+    return Asking(stored, consequence=consequence or Consequence(summary="It happens."), **given)
+
+
 @dataclass
 class Place:
     """A database, and a Temporal that says whatever `current` says."""
@@ -81,6 +96,8 @@ class Place:
         self.journal = Journal(self.database, self._current_run, self.announcer)
         self.models = ModelJournal(self.journal)
         self.calls = CallJournal(self.journal)
+        self.changes = Changes(self.journal)
+        self.intentions = Intentions(self.database)
         self.ending = Ending(self.journal)
         self.sessions = Sessions(self.journal)
         self.snapshots = Snapshots(self.database)
@@ -123,7 +140,7 @@ class Place:
         """Put a call before people. Returns the approval's id."""
         expires = datetime.now(UTC) + timedelta(hours=1)
         fence = Fence(session_id=session_id, next_call_no=call_no + 1)
-        prepared = await self.calls.ask(fence, run_id, stored, Consequence(summary="It happens."), expires, "a rule")
+        prepared = await self.calls.ask(fence, run_id, asking(stored, expires_at=expires))
         assert prepared.approval_id is not None
         return prepared.approval_id
 

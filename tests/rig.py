@@ -12,12 +12,15 @@ from activities.providers.base import Factory, Provider
 from activities.tools.base import Tool
 from activities.tools.registry import Registry
 from conductor_ai import wiring
+from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.decisions import Decision, DecisionRequest, Verdict, VerdictKind
 from conductor_ai.contracts.models import ModelReply, ProposedCall, Stop, Usage
 from conductor_ai.contracts.session import SessionInput
 from conductor_ai.contracts.views import ApprovalView, SessionView
+from conductor_ai.digest import content_sha256
 from conductor_ai.names import DECIDE, new_id
 from conductor_ai.settings import Settings
+from conductor_ai.stores.deciding import Intentions
 from conductor_ai.stores.sessions import Message, NewSession, Sessions
 from conductor_ai.stores.snapshots import Snapshots
 from conductor_ai.stores.writing import Journal
@@ -55,6 +58,7 @@ class Rig:
     parts: wiring.WorkerParts
     provider: Provider
     sessions: Sessions
+    intentions: Intentions
     snapshots: Snapshots
     engine: Engine
     started: list[str] = field(default_factory=list)
@@ -117,33 +121,28 @@ class Rig:
 
     async def decide(self, approval: ApprovalView, decision: str, **more: Any) -> Verdict:
         """Decide as the API does: by update."""
+        payload: JsonObject = {name: more.pop(name) for name in ("arguments", "answer", "remember") if name in more}
         request = DecisionRequest.model_validate(
             {
                 "call_id": approval.call_id,
                 "decision": decision,
                 "arguments_sha256": approval.arguments_sha256,
+                "round": approval.round,
+                "content_sha256": content_sha256(payload),
                 "decision_id": new_id("dec"),
                 "by": "a person",
                 "via": "api",
                 **more,
             }
         )
-        intention = Decision(
-            call_id=request.call_id,
-            decision_id=request.decision_id or "",
-            decision=request.decision,
-            arguments_sha256=request.arguments_sha256,
-            by=request.by or "",
-            verified=True,
-            via="api",
-            comment=request.comment,
-            at=datetime.now(UTC),
+        intention = Decision.model_validate(
+            {**request.model_dump(), "by": request.by or "", "verified": True, "via": "api", "at": datetime.now(UTC)}
         )
         if (request.call_id, request.arguments_sha256) == (approval.call_id, approval.arguments_sha256):
-            await self.sessions.intend(ORG, intention)
+            await self.intentions.intend(ORG, intention, payload or None)
         verdict = await self.engine.decide(approval.session_id, request, seconds=10)
         if verdict is not None and verdict.kind is not VerdictKind.ACCEPTED:
-            await self.sessions.withdraw(intention)
+            await self.intentions.withdraw(intention)
         assert verdict is not None
         return verdict
 
@@ -195,6 +194,7 @@ async def rig(
             parts=parts,
             provider=chosen,
             sessions=Sessions(Journal(parts.database, engine.current_run)),
+            intentions=Intentions(parts.database),
             snapshots=parts.snapshots,
             engine=engine,
         )

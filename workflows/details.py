@@ -7,7 +7,7 @@ from conductor_ai.contracts.session import CallRef, Carried, SessionInput
 from conductor_ai.names import DECIDE
 from conductor_ai.visible import unlinked, visible
 from workflows.loop import model_of
-from workflows.pending import Waiting
+from workflows.pending import Asked, Waiting
 
 
 def _fenced(text: str) -> str:
@@ -21,7 +21,13 @@ def _fenced(text: str) -> str:
 
 def _signal(waiting: Waiting, decision: str) -> str:
     # One field a line: a long line is cut off on that page, and what is cut off cannot be copied.
-    body = {"call_id": waiting.call_id, "decision": decision, "arguments_sha256": waiting.arguments_sha256}
+    body: dict[str, object] = {
+        "call_id": waiting.call_id,
+        "decision": decision,
+        "arguments_sha256": waiting.arguments_sha256,
+    }
+    if waiting.round > 1:
+        body["round"] = waiting.round
     return json.dumps(body, indent=1)
 
 
@@ -33,7 +39,7 @@ def details(
     session: SessionInput,
     state: Carried,
     doing: str,
-    waiting: dict[str, Waiting],
+    waiting: dict[Asked, Waiting],
     *,
     now: datetime,
     said: str = "",

@@ -43,10 +43,16 @@ class End:
     error_message: str | None = None
     retryable: bool = False
 
+    def goes_on(self, *, chat: bool) -> bool:
+        """True if a message from a person leads on from here. Only in a chat do they bring steps of their own."""
+        if self.stop_reason is StopReason.MAX_STEPS:
+            return chat
+        return self.stop_reason in (StopReason.FINAL_ANSWER, StopReason.REFUSAL)
+
 
 def before_model(state: Carried, session: SessionInput) -> AskModel | End:
     """Ask the model for the next step, unless the steps are used up."""
-    if state.steps >= session.max_steps:
+    if state.steps - state.turn_began >= session.max_steps:
         return End(
             StopReason.MAX_STEPS,
             Code.MAX_STEPS,

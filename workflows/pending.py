@@ -2,14 +2,28 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeAlias
 
-from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, Decision, DecisionRequest, Verdict, VerdictKind
+from conductor_ai.contracts.decisions import (
+    NEEDS_CONTENT,
+    TEMPORAL_ACCESS,
+    Decision,
+    DecisionRequest,
+    Verdict,
+    VerdictKind,
+)
+from conductor_ai.contracts.session import Carried
 from conductor_ai.text import clean
 
 EARLY_MAX = 100
 """Decisions kept for calls that have not appeared; a flood of signals must not fill the history."""
 DECIDED_MAX = 100
 """Accepted decisions kept in memory; older ones are answered from the store."""
+DENIALS_MAX = 200
+"""Digests of denied calls that are remembered."""
+
+Asked: TypeAlias = tuple[str, int]
+"""A call, and which time it is asked."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,13 @@ class Waiting:
     preview: str = ""
     summary: str = ""
     """What will happen, once it was looked up."""
+    round: int = 1
+    """Which time it is asked: the first, or again with edited arguments or another effect."""
+
+    @property
+    def asked(self) -> Asked:
+        """What a decision must name."""
+        return self.call_id, self.round
 
 
 @dataclass
@@ -30,58 +51,83 @@ class Ledger:
     """Which calls wait, what was decided about which, and what was decided too early."""
 
     allow_signals: bool = True
-    waiting: dict[str, Waiting] = field(default_factory=dict)
-    decided: dict[str, Decision] = field(default_factory=dict)
-    early: dict[tuple[str, str], Decision] = field(default_factory=dict)
+    waiting: dict[Asked, Waiting] = field(default_factory=dict)
+    decided: dict[Asked, Decision] = field(default_factory=dict)
+    early: dict[tuple[Asked, str], Decision] = field(default_factory=dict)
     """By call and digest: a decision about other arguments must not stand in the way of the right one."""
-    open: set[str] = field(default_factory=set)
+    open: set[Asked] = field(default_factory=set)
     """Calls whose decision nobody has taken yet; it is not forgotten before."""
-    expired: dict[str, None] = field(default_factory=dict)
+    expired: dict[Asked, None] = field(default_factory=dict)
     """The last calls whose time was over before anybody decided."""
+    denials: dict[str, int] = field(default_factory=dict)
+    """How often a call with this digest was denied or turned away."""
 
     @classmethod
-    def restore(cls, decided: tuple[Decision, ...], early: tuple[Decision, ...], *, allow_signals: bool) -> "Ledger":
+    def restore(cls, carried: Carried, *, allow_signals: bool) -> "Ledger":
         """The ledger as an earlier run of the workflow left it."""
         return cls(
             allow_signals=allow_signals,
-            decided={decision.call_id: decision for decision in decided},
-            early={(decision.call_id, decision.arguments_sha256): decision for decision in early},
+            decided={_asked(decision): decision for decision in carried.decisions},
+            early={(_asked(decision), decision.arguments_sha256): decision for decision in carried.early},
+            denials=dict(carried.denials),
+        )
+
+    def carry(self, state: Carried) -> Carried:
+        """The state with everything that the next run needs of this ledger.
+
+        Without what was said: that is stored, and a hundred long comments would not fit Temporal's limit of 2 MB.
+        """
+        decisions = tuple(decision.model_copy(update={"comment": None}) for decision in self.decided.values())
+        return state.model_copy(
+            update={"decisions": decisions, "early": tuple(self.early.values()), "denials": dict(self.denials)}
         )
 
     def register(self, waiting: Waiting) -> None:
         """Begin to take decisions for a call: before anybody is shown it. An early decision counts from now on."""
-        self.open.add(waiting.call_id)
-        self.waiting[waiting.call_id] = waiting
-        early = self.early.pop((waiting.call_id, waiting.arguments_sha256), None)
+        self.open.add(waiting.asked)
+        self.waiting[waiting.asked] = waiting
+        early = self.early.pop((waiting.asked, waiting.arguments_sha256), None)
         if early is not None and early.at < waiting.expires_at:
             self._accept(early)
 
     def adopt(self, decision: Decision) -> None:
         """Take over a decision that the store holds already."""
-        if decision.call_id not in self.decided:
+        if _asked(decision) not in self.decided:
             self._accept(decision)
 
-    def describe(self, call_id: str, summary: str) -> None:
+    def describe(self, asked: Asked, summary: str) -> None:
         """Add what will happen to a call that still waits."""
-        if (waiting := self.waiting.get(call_id)) is not None:
-            self.waiting[call_id] = replace(waiting, summary=summary)
+        if (waiting := self.waiting.get(asked)) is not None:
+            self.waiting[asked] = replace(waiting, summary=summary)
 
-    def expire(self, call_id: str) -> None:
+    def expire(self, asked: Asked) -> None:
         """Stop taking decisions for a call: its decision was taken, or its time is over."""
-        if self.waiting.pop(call_id, None) is not None:
-            self.expired[call_id] = None
+        if self.waiting.pop(asked, None) is not None:
+            self.expired[asked] = None
             while len(self.expired) > DECIDED_MAX:
                 del self.expired[next(iter(self.expired))]
-        self.open.discard(call_id)
+        self.open.discard(asked)
 
-    def forget(self, call_id: str) -> None:
+    def forget(self, asked: Asked) -> None:
         """Stop taking decisions for a call that never was put to anybody."""
-        self.waiting.pop(call_id, None)
-        self.open.discard(call_id)
+        self.waiting.pop(asked, None)
+        self.open.discard(asked)
 
-    def decision(self, call_id: str) -> Decision | None:
+    def decision(self, asked: Asked) -> Decision | None:
         """The decision that counts for a call, if there is one."""
-        return self.decided.get(call_id)
+        return self.decided.get(asked)
+
+    def count_denial(self, arguments_sha256: str) -> int:
+        """Remember that a call was denied. Returns how often it was by now."""
+        times = self.denials.pop(arguments_sha256, 0) + 1
+        self.denials[arguments_sha256] = times
+        while len(self.denials) > DENIALS_MAX:
+            del self.denials[next(iter(self.denials))]
+        return times
+
+    def was_denied(self, arguments_sha256: str) -> bool:
+        """Whether exactly this call was denied before."""
+        return arguments_sha256 in self.denials
 
     def decide(self, request: DecisionRequest, now: datetime) -> Verdict:
         """Take a decision. First one wins; never raises.
@@ -90,17 +136,19 @@ class Ledger:
         """
         if request.via == "signal" and not self.allow_signals:
             return Verdict(kind=VerdictKind.SIGNALS_REFUSED)
+        if request.decision in NEEDS_CONTENT and not request.content_sha256:
+            return Verdict(kind=VerdictKind.NEEDS_API)
         candidate = _decision(request, now)
-        if (earlier := self.decided.get(request.call_id)) is not None:
-            same = (earlier.decision, earlier.arguments_sha256) == (candidate.decision, candidate.arguments_sha256)
-            kind = VerdictKind.SAME_AGAIN if same else VerdictKind.ALREADY_DECIDED
+        asked = _asked(candidate)
+        if (earlier := self.decided.get(asked)) is not None:
+            kind = VerdictKind.SAME_AGAIN if _same(earlier, candidate) else VerdictKind.ALREADY_DECIDED
             return Verdict(kind=kind, decision=earlier)
-        if request.call_id in self.expired:
+        if asked in self.expired:
             return Verdict(kind=VerdictKind.EXPIRED)
-        waiting = self.waiting.get(request.call_id)
+        waiting = self.waiting.get(asked)
         if waiting is None:
             if len(self.early) < EARLY_MAX:
-                self.early.setdefault((request.call_id, request.arguments_sha256), candidate)
+                self.early.setdefault((asked, request.arguments_sha256), candidate)
             return Verdict(kind=VerdictKind.UNKNOWN_CALL)
         if now >= waiting.expires_at:
             return Verdict(kind=VerdictKind.EXPIRED)
@@ -110,11 +158,24 @@ class Ledger:
         return Verdict(kind=VerdictKind.ACCEPTED, decision=candidate)
 
     def _accept(self, decision: Decision) -> None:
-        self.decided[decision.call_id] = decision
-        self.waiting.pop(decision.call_id, None)
-        taken = [call_id for call_id in self.decided if call_id not in self.open]
-        for call_id in taken[: max(0, len(self.decided) - DECIDED_MAX)]:
-            del self.decided[call_id]
+        asked = _asked(decision)
+        self.decided[asked] = decision
+        self.waiting.pop(asked, None)
+        taken = [known for known in self.decided if known not in self.open]
+        for known in taken[: max(0, len(self.decided) - DECIDED_MAX)]:
+            del self.decided[known]
+
+
+def _asked(decision: Decision) -> Asked:
+    return decision.call_id, decision.round
+
+
+def _same(one: Decision, other: Decision) -> bool:
+    return (one.decision, one.arguments_sha256, one.content_sha256) == (
+        other.decision,
+        other.arguments_sha256,
+        other.content_sha256,
+    )
 
 
 def _decision(request: DecisionRequest, now: datetime) -> Decision:
@@ -122,9 +183,11 @@ def _decision(request: DecisionRequest, now: datetime) -> Decision:
     return Decision(
         call_id=request.call_id,
         # Cleaned here, where a decision enters: the store could never write it otherwise.
-        decision_id=clean(request.decision_id or f"{request.decision}:{request.arguments_sha256[:16]}"),
+        decision_id=clean(request.decision_id or f"{request.decision}:{request.round}:{request.arguments_sha256[:16]}"),
         decision=request.decision,
         arguments_sha256=request.arguments_sha256,
+        round=request.round,
+        content_sha256=request.content_sha256,
         by=clean(request.by) if by_update and request.by is not None else TEMPORAL_ACCESS,
         verified=False,  # only the store can know: see `apply_decision`
         via="api" if by_update else "signal",

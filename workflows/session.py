@@ -12,46 +12,48 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 from temporalio.workflow import ActivityCancellationType
 
-from conductor_ai import approvals, names, ports
-from conductor_ai.approvals import Effect
-from conductor_ai.contracts.decisions import Decision, DecisionRequest, Verdict, VerdictKind
+from conductor_ai import names, ports
+from conductor_ai.contracts.control import (
+    BudgetRequest,
+    ControlAnswer,
+    ControlKind,
+    MessageNotice,
+    PauseRequest,
+    ResumeRequest,
+)
+from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, DecisionRequest, Verdict, VerdictKind
 from conductor_ai.contracts.session import (
-    CallBlocked,
-    CallDenied,
-    CallExpired,
-    CallFailed,
     CallRef,
     Carried,
     Change,
     Fence,
     FinishInput,
     FinishOutcome,
+    InputAwaited,
     ModelInput,
     ModelOutcome,
-    PrepareInput,
     RecordInput,
     SessionInput,
+    SessionPaused,
     SessionResult,
-    ToolInput,
+    SessionResumed,
 )
 from conductor_ai.contracts.status import Status, StopReason
-from conductor_ai.contracts.tools import Queue
 from conductor_ai.errors import Code
+from conductor_ai.text import clean
 from workflows import loop
+from workflows.calls import Calls
+from workflows.control import Control
 from workflows.details import details
+from workflows.failures import failure_cause, failure_message, failure_type
 from workflows.fallbacks import model_failed
+from workflows.limits import FOREVER, HEARTBEAT, STORE_ATTEMPT
 from workflows.loop import AskModel, End, RunCalls
-from workflows.pending import Ledger, Waiting
+from workflows.pending import Ledger
 
-HEARTBEAT = timedelta(seconds=10)
 MODEL_START_TO_CLOSE = timedelta(minutes=10)
 MODEL_SCHEDULE_TO_CLOSE = timedelta(hours=2)
 """Long enough for every attempt with the longest wait that a provider may ask for."""
-TOOL_MARGIN = timedelta(seconds=30)
-TOOL_ATTEMPTS = 3
-STORE_ATTEMPT = timedelta(seconds=10)
-FOREVER = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=30))
-"""For what must be written in the end: unlimited attempts."""
 
 
 class DeadlineError(Exception):
@@ -67,9 +69,9 @@ class Session:
         self._session = session
         self._state: Carried = session.carried
         self._steps_before = session.carried.steps
-        self._ledger = Ledger.restore(
-            session.carried.decisions, session.carried.early, allow_signals=session.allow_signals
-        )
+        self._ledger = Ledger.restore(session.carried, allow_signals=session.allow_signals)
+        self._calls = Calls(session, self._ledger, self)
+        self._control = Control.restore(session.carried, session.limits)
         self._said = ""
         self._ran: tuple[CallRef, ...] = ()
         """Calls of the last answer that had their result when it came: no activity of their own shows them."""
@@ -92,8 +94,62 @@ class Session:
 
     def _decide(self, request: DecisionRequest) -> Verdict:
         if self._closing:
-            return Verdict(kind=VerdictKind.CLOSED, decision=self._ledger.decision(request.call_id))
+            return Verdict(kind=VerdictKind.CLOSED, decision=self._ledger.decision((request.call_id, request.round)))
         return self._ledger.decide(request, workflow.now())
+
+    @workflow.signal(name=names.PAUSE)
+    def on_pause_signal(self, request: PauseRequest) -> None:
+        """A pause from Temporal's UI or CLI."""
+        if self._session.allow_signals:
+            self._pause(request.model_copy(update={"by": None}))
+
+    @workflow.update(name=names.PAUSE)
+    def on_pause(self, request: PauseRequest) -> ControlAnswer:
+        """A pause from the API."""
+        return self._pause(request)
+
+    def _pause(self, request: PauseRequest) -> ControlAnswer:
+        if self._closing:
+            return ControlAnswer(kind=ControlKind.CLOSED)
+        return self._control.ask_to_pause(clean(request.reason), clean(request.by or TEMPORAL_ACCESS))
+
+    @workflow.signal(name=names.RESUME)
+    def on_resume_signal(self, _request: ResumeRequest) -> None:
+        """A resume from Temporal's UI or CLI."""
+        if self._session.allow_signals:
+            self._resume()
+
+    @workflow.update(name=names.RESUME)
+    def on_resume(self, _request: ResumeRequest) -> ControlAnswer:
+        """A resume from the API."""
+        return self._resume()
+
+    def _resume(self) -> ControlAnswer:
+        if self._closing:
+            return ControlAnswer(kind=ControlKind.CLOSED)
+        return self._control.ask_to_resume(self._state.tally)
+
+    @workflow.update(name=names.SET_BUDGET)
+    def on_set_budget(self, request: BudgetRequest) -> ControlAnswer:
+        """New limits from the API."""
+        if self._closing:
+            return ControlAnswer(kind=ControlKind.CLOSED)
+        return self._control.set_limits(request, self._state.tally)
+
+    @workflow.signal(name=names.MESSAGE)
+    def on_message_signal(self, notice: MessageNotice) -> None:
+        """A message that the API left here, because no worker took it in time."""
+        self._message(notice)
+
+    @workflow.update(name=names.MESSAGE)
+    def on_message(self, notice: MessageNotice) -> ControlAnswer:
+        """A message from the API. Its text is in the store."""
+        return self._message(notice)
+
+    def _message(self, notice: MessageNotice) -> ControlAnswer:
+        if self._closing:
+            return ControlAnswer(kind=ControlKind.CLOSED)
+        return self._control.receive(notice, idle=self._state.idle and not self._control.inbox)
 
     @workflow.query(name=names.STATE)
     def on_state(self) -> Carried:
@@ -105,7 +161,7 @@ class Session:
     @workflow.run
     async def run(self, session: SessionInput) -> SessionResult:
         """Run the session to its end. Closes as the store says: completed, cancelled or failed."""
-        self._show("thinking")
+        self.show("thinking")
         try:
             end = await self._until_deadline()
         except asyncio.CancelledError:
@@ -113,7 +169,7 @@ class Session:
         except FailureError as error:
             end = _failure(error)
         outcome = await self._finish(end)
-        self._show(outcome.status.value)
+        self.show(outcome.status.value)
         await self._handlers_finished()
         if outcome.status is Status.CANCELLED:
             await self._close_as_cancelled()
@@ -155,24 +211,78 @@ class Session:
 
     async def _loop(self) -> End:
         while True:
-            self._guard()
+            self.guard()
+            await self._hold()
             if self._may_continue_as_new():
                 self._continue_as_new()
-            move: AskModel | RunCalls | End = loop.before_model(self._state, self._session)
-            while isinstance(move, AskModel):
-                outcome = await self._answer(move)
-                self._guard()
-                self._said = outcome.said
-                self._state, move = loop.after_model(self._state, outcome)
-            if isinstance(move, End):
-                return move
-            self._ran = tuple(call for call in move.calls if call.state is not None)
-            if len(self._ran) < len(move.calls):
-                self._show("calling tools")
-                await self._run_calls(move.calls)
-            self._show("thinking")
+            if self._state.idle and not self._control.inbox:
+                if not await self._next_message():
+                    return End(StopReason.FINAL_ANSWER)
+                continue
+            end = await self._step()
+            chat = self._session.mode == "chat"
+            if end is None or (self._control.inbox and end.goes_on(chat=chat)):
+                continue
+            if not chat or not end.goes_on(chat=chat):
+                return end
+            self._state = self._state.model_copy(update={"idle": True})
+            await self.record(InputAwaited(stop_reason=end.stop_reason))
 
-    def _guard(self) -> None:
+    async def _step(self) -> End | None:
+        """One step: the model's answer and what it calls. None if another one follows."""
+        if self._control.inbox:
+            began = self._state.steps if self._session.mode == "chat" else 0
+            self._state = self._state.model_copy(update={"idle": False, "turn_began": began})
+        move: AskModel | RunCalls | End = loop.before_model(self._state, self._session)
+        while isinstance(move, AskModel):
+            outcome = await self._answer(move)
+            self.guard()
+            if outcome is None:
+                return None
+            self._said = outcome.said
+            self._state, move = loop.after_model(self._state, outcome)
+        if isinstance(move, End):
+            return move
+        self._ran = tuple(call for call in move.calls if call.state is not None)
+        if len(self._ran) < len(move.calls):
+            self.show("calling tools")
+            await self._run_calls(move.calls)
+        self.show("thinking")
+        return None
+
+    async def _hold(self) -> None:
+        """Stand still while the session is paused. A deadline and a cancel end it all the same."""
+        if not self._state.idle or self._control.inbox:
+            self._control.check_budget(self._state.tally)
+        if self._control.pause is None:
+            return
+        while (pause := self._control.pause) is not None:
+            await self.record(SessionPaused(pause=pause))
+            self.guard()
+            self.show(f"paused ({pause.kind.value})")
+            await workflow.wait_condition(lambda current=pause: self._control.pause is not current)  # type: ignore[misc]
+            self.guard()
+            self._control.check_budget(self._state.tally)
+        await self.record(SessionResumed(limits=self._control.limits))
+        self.guard()
+        self.show("thinking")
+
+    async def _next_message(self) -> bool:
+        """Wait for the next message of a chat. False if nobody writes for too long."""
+        self.show("waits for a message")
+        try:
+            await workflow.wait_condition(
+                lambda: bool(self._control.inbox) or self._control.pause is not None,
+                timeout=timedelta(seconds=self._session.idle_timeout_seconds),
+                timeout_summary="nobody writes",
+            )
+        except TimeoutError:
+            self.guard()
+            return False
+        self.guard()
+        return True
+
+    def guard(self) -> None:
         """After every await: an activity that ends normally at the wrong moment swallows a cancel."""
         if workflow.cancellation_reason() is not None:
             raise asyncio.CancelledError
@@ -181,24 +291,27 @@ class Session:
 
     # Steps
 
-    async def _answer(self, ask: AskModel) -> ModelOutcome:
-        """The answer of the first model that can be had."""
+    async def _answer(self, ask: AskModel) -> ModelOutcome | None:
+        """The answer of the first model that can be had; None if somebody interrupted it."""
         while True:
             try:
                 return await self._ask_model(ask)
             except ActivityError as error:
-                self._guard()
+                self.guard()
                 self._state, again = loop.after_failure(self._state, self._session, ask, model_failed(error))
                 if again is None:
                     raise
                 ask = again
-                self._show("thinking")
+                self.show("thinking")
 
-    async def _ask_model(self, ask: AskModel) -> ModelOutcome:
+    async def _ask_model(self, ask: AskModel) -> ModelOutcome | None:
+        """The model's answer; None if somebody interrupted it."""
         fence = Fence(session_id=self._session.session_id, next_call_no=ask.call_no)
         self._state = loop.scheduled(self._state, ask)
         model = loop.model_of(self._session, self._state)
-        return await workflow.execute_activity(
+        messages = tuple(self._control.inbox)
+        self._control.interrupted = False
+        asked = workflow.start_activity(
             ports.call_model,
             ModelInput(
                 fence=fence,
@@ -207,7 +320,8 @@ class Session:
                 model=model,
                 max_attempts=self._session.model_max_attempts,
                 fell_back=ask.fell_back,
-                run_calls=True,
+                run_calls=not self._session.ask_every_call,
+                messages=messages,
             ),
             start_to_close_timeout=MODEL_START_TO_CLOSE,
             schedule_to_close_timeout=MODEL_SCHEDULE_TO_CLOSE,
@@ -217,107 +331,41 @@ class Session:
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"step {ask.step}: {model}",
         )
+        try:
+            await workflow.wait_condition(lambda: asked.done() or self._control.interrupted)
+        except asyncio.CancelledError:
+            await _stopped(asked)
+            raise
+        outcome = await asked if asked.done() else await _stopped(asked)
+        if outcome is not None:
+            self._control.read(messages)
+        return outcome
 
     async def _run_calls(self, calls: tuple[CallRef, ...]) -> None:
         """All calls at once. One that waits for a person does not hold up the others."""
-        results = await asyncio.gather(*(self._run_call(call) for call in calls), return_exceptions=True)
-        self._guard()
+        results = await asyncio.gather(*(self._calls.run(call) for call in calls), return_exceptions=True)
+        self.guard()
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _run_call(self, call: CallRef) -> None:
-        if call.error is not None or call.state is not None:
-            return
-        ruling = approvals.rule(call.tool, call.facts)
-        try:
-            match ruling.effect:
-                case Effect.DENY:
-                    await self._record(CallBlocked(call_id=call.call_id, rule=ruling.rule))
-                case Effect.ASK:
-                    decision = await self._ask_people(call, ruling.rule)
-                    if decision is not None:
-                        await self._run_tool(call, decision)
-                case Effect.ALLOW:
-                    await self._run_tool(call, None)
-        except ActivityError as error:
-            self._ledger.forget(call.call_id)
-            self._guard()
-            if _type(error) == Code.FENCED:
-                raise
-            decided = self._ledger.decision(call.call_id)
-            await self._record(CallFailed(call_id=call.call_id, message=_message(error), decision=decided))
+    # What the calls need of the session
 
-    async def _run_tool(self, call: CallRef, decision: Decision | None) -> None:
-        queue = workflow.info().task_queue
-        await workflow.execute_activity(
-            ports.run_tool,
-            ToolInput(
-                fence=self._fence(),
-                call_id=call.call_id,
-                tool=call.tool,
-                arguments_sha256=call.arguments_sha256,
-                decision=decision,
-            ),
-            task_queue=names.sandbox_queue(queue) if call.queue is Queue.SANDBOX else None,
-            start_to_close_timeout=timedelta(seconds=call.timeout_seconds) + TOOL_MARGIN,
-            heartbeat_timeout=HEARTBEAT,
-            retry_policy=RetryPolicy(maximum_attempts=TOOL_ATTEMPTS),
-            # What the tool has started must be gone before the session may say that it is cancelled.
-            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"step {self._state.steps}: {call.tool}",
-        )
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody wants what is under way to stop."""
+        return self._control.interrupted
 
-    async def _ask_people(self, call: CallRef, rule: str) -> Decision | None:
-        """Wait for a decision. None if the call is not to be run; its result is stored then."""
-        expires_at = workflow.now() + timedelta(seconds=self._session.approval_ttl_seconds)
-        # Registered before it is shown, so that whoever sees it can decide it.
-        self._ledger.register(Waiting(call.call_id, call.tool, call.arguments_sha256, expires_at, call.preview))
-        self._show("awaiting approval")
-        prepared = await workflow.execute_activity(
-            ports.prepare_call,
-            PrepareInput(
-                fence=self._fence(),
-                call_id=call.call_id,
-                arguments_sha256=call.arguments_sha256,
-                expires_at=expires_at,
-                rule=rule,
-            ),
-            start_to_close_timeout=timedelta(minutes=2),
-            heartbeat_timeout=HEARTBEAT,
-            retry_policy=FOREVER,
-            priority=names.priority(self._session.org_id, first=True),
-            summary=f"step {self._state.steps}: {call.tool}, waits for approval",
-        )
-        self._guard()
-        if prepared.state == "settled":
-            self._ledger.forget(call.call_id)
-            self._show("calling tools")
-            return None
-        if prepared.decision is not None:
-            self._ledger.adopt(prepared.decision)
-        self._ledger.describe(call.call_id, prepared.summary)
-        self._show("awaiting approval")
-        try:
-            await workflow.wait_condition(
-                lambda: self._ledger.decision(call.call_id) is not None,
-                timeout=max(expires_at - workflow.now(), timedelta(0)),
-                timeout_summary=f"step {self._state.steps}: {call.tool} expires",
-            )
-        except TimeoutError:
-            self._guard()
-        decision = self._ledger.decision(call.call_id)
-        self._ledger.expire(call.call_id)
-        self._show("calling tools")
-        if decision is None:
-            await self._record(CallExpired(call_id=call.call_id, at=expires_at))
-            return None
-        if decision.decision == "deny":
-            await self._record(CallDenied(decision=decision))
-            return None
-        return decision
+    def repeats_itself(self, tool: str) -> None:
+        """The model goes on proposing what was denied."""
+        self._control.repeats_itself(tool)
 
-    async def _record(self, change: Change) -> None:
+    @property
+    def step(self) -> int:
+        """The step under way."""
+        return self._state.steps
+
+    async def record(self, change: Change) -> None:
         """Have a change written. One activity at a time, so that the clock orders them; it takes all that wait."""
         self._unrecorded.append(change)
         async with self._recording:
@@ -330,26 +378,20 @@ class Session:
         self._state = self._state.model_copy(update={"clock": self._state.clock + 1})
         await workflow.execute_activity(
             ports.record,
-            RecordInput(fence=self._fence(), clock=self._state.clock, changes=changes),
+            RecordInput(fence=self.fence(), clock=self._state.clock, changes=changes),
             start_to_close_timeout=STORE_ATTEMPT,
             retry_policy=FOREVER,
             priority=names.priority(self._session.org_id, first=True),
             summary=f"step {self._state.steps}: record {', '.join(change.change for change in changes)}",
         )
 
-    def _fence(self) -> Fence:
+    def fence(self) -> Fence:
         return Fence(session_id=self._session.session_id, next_call_no=self._state.next_call_no)
 
     # Continue as new
 
     def _carry(self) -> Carried:
-        return self._state.model_copy(
-            update={
-                # Without what was said: that is stored, and a hundred long comments would not fit Temporal's limit of 2 MB.
-                "decisions": tuple(d.model_copy(update={"comment": None}) for d in self._ledger.decided.values()),
-                "early": tuple(self._ledger.early.values()),
-            }
-        )
+        return self._control.carry(self._ledger.carry(self._state))
 
     def _may_continue_as_new(self) -> bool:
         return (
@@ -373,7 +415,7 @@ class Session:
         self._closing = True
         while True:
             request = FinishInput(
-                fence=self._fence(),
+                fence=self.fence(),
                 stop_reason=end.stop_reason,
                 error_code=end.error_code,
                 error_message=end.error_message,
@@ -394,7 +436,7 @@ class Session:
             except ActivityError as error:
                 if workflow.cancellation_reason() is not None and not request.cancel_seen:
                     continue
-                raise ApplicationError(_message(error), type=_type(error), non_retryable=True) from error
+                raise ApplicationError(failure_message(error), type=failure_type(error), non_retryable=True) from error
 
     async def _handlers_finished(self) -> None:
         """Wait for the handlers. The end is written: a cancel that comes now must not close the workflow otherwise."""
@@ -411,7 +453,7 @@ class Session:
 
     # What Temporal's UI shows
 
-    def _show(self, doing: str) -> None:
+    def show(self, doing: str) -> None:
         waiting = self._ledger.waiting
         workflow.set_current_details(
             details(self._session, self._state, doing, waiting, now=workflow.now(), said=self._said, ran=self._ran)
@@ -429,37 +471,25 @@ class Session:
             )
 
 
-def _cause(error: BaseException) -> ApplicationError | None:
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, ApplicationError):
-            return found
-        found = found.__cause__
-    return None
-
-
-def _type(error: BaseException) -> str | None:
-    cause = _cause(error)
-    return cause.type if cause is not None else None
-
-
-def _message(error: BaseException) -> str:
-    cause = _cause(error)
-    if cause is not None:
-        return cause.message
-    return "An activity did not finish in time; its worker may have died."
+async def _stopped(asked: "workflow.ActivityHandle[ModelOutcome]") -> ModelOutcome | None:
+    """Cancel a model call and wait until it is gone. If it had its answer meanwhile, that is stored and counts."""
+    asked.cancel()
+    try:
+        return await asked
+    except (asyncio.CancelledError, ActivityError):
+        return None
 
 
 def _failure(error: FailureError) -> End:
     if workflow.cancellation_reason() is not None:
         return End(StopReason.CANCELLED)
-    code = _type(error)
+    code = failure_type(error)
     known = code in {c.value for c in Code}
     return End(
         StopReason.ERROR,
         code if known else Code.INTERNAL,
-        _message(error)
-        if known or _cause(error) is None
+        failure_message(error)
+        if known or failure_cause(error) is None
         else "The session failed inside Conductor; the logs tell more.",
         retryable=code == Code.MODEL_UNAVAILABLE,
     )

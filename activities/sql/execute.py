@@ -144,19 +144,17 @@ async def _run(connection: Connection, order: Order, limits: Limits) -> Rows:
 async def _hold_against(connection: Connection, before: Effects, approved: Effects, tolerance: int) -> None:
     """Stop if more has happened than was approved, or if that cannot be told any more."""
     if not await effects.are_counted(connection):
-        raise _Stop(
-            failure(
-                "rows_changed",
-                "The server no longer counts changed rows (track_counts is off), so the effect cannot be compared with "
-                f"what was approved ({approved}). It was rolled back. Ask again.",
-            )
+        raise _ask_again(
+            "The server no longer counts changed rows (track_counts is off), so the effect cannot be compared with "
+            f"what was approved ({approved}). It was rolled back."
         )
     changed = (await effects.count(connection)).since(before)
     if changed.exceeds(approved, tolerance):
-        raise _Stop(
-            failure(
-                "rows_changed",
-                f"The statement would now change {changed.rows} rows ({changed}), but {approved.rows} ({approved}) were "
-                "shown when it was approved. It was rolled back. Ask again, so that the new effect can be approved.",
-            )
+        raise _ask_again(
+            f"The statement would now change {changed.rows} rows ({changed}), but {approved.rows} ({approved}) were shown "
+            "when it was approved. It was rolled back."
         )
+
+
+def _ask_again(why: str) -> _Stop:
+    return _Stop(failure("rows_changed", why).model_copy(update={"ask_again": True}))

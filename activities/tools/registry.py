@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from activities.tools.base import Arguments, FunctionTool, Tool
-from conductor_ai import approvals
+from conductor_ai.approvals import SHIPPED, Effect, Subject
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import ProposedCall
 from conductor_ai.contracts.tools import Facts, Queue, ToolError, ToolResult, ToolSpec
@@ -155,7 +155,7 @@ def discover(modules: Iterable[ModuleType]) -> list[Tool[Any]]:
         value for module in modules for value in vars(module).values() if isinstance(value, FunctionTool)
     ]
     for tool in found:
-        asks = approvals.rule(tool.spec.name, Facts(writes=True)).effect is approvals.Effect.ASK
+        asks = SHIPPED.rule(Subject(tool.spec.name, Facts(writes=True))).effect is Effect.ASK
         if tool.spec.requires_approval != asks:
             raise ConfigurationError(f"The tool {tool.spec.name!r} promises another approval than the policy gives.")
     return found

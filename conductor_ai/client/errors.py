@@ -23,6 +23,10 @@
         │   ├── ApprovalExpired          approval_expired
         │   ├── ApprovalClosed           approval_closed
         │   ├── DigestMismatch           digest_mismatch
+        │   ├── Ambiguous                ambiguous
+        │   ├── SessionBusy              session_busy
+        │   ├── BudgetUsedUp             session_paused
+        │   ├── TooManyMessages          too_many_messages
         │   └── IdempotencyInFlight      idempotency_in_flight
         ├── RateLimited                  429: too much at once
         └── ServerError                  the server cannot, whatever is sent
@@ -229,6 +233,30 @@ class DigestMismatch(Conflict):
     """The call has other arguments than those that were seen. Look at the approval again."""
 
     code_of_class = "digest_mismatch"
+
+
+class Ambiguous(Conflict):
+    """More than one thing is meant; name it by its id."""
+
+    code_of_class = "ambiguous"
+
+
+class SessionBusy(Conflict):
+    """The session is at work, and the message was for an idle one."""
+
+    code_of_class = "session_busy"
+
+
+class BudgetUsedUp(Conflict):
+    """The session's budget is used up: raise it, and it goes on."""
+
+    code_of_class = "session_paused"
+
+
+class TooManyMessages(Conflict):
+    """Too many messages wait to be read, or the session has as many as it may."""
+
+    code_of_class = "too_many_messages"
 
 
 class IdempotencyInFlight(Conflict):

@@ -11,6 +11,7 @@ from conductor_ai.contracts.catalog import Model as CatalogModel
 from conductor_ai.contracts.catalog import Rates as CatalogRates
 from conductor_ai.contracts.status import Phase, Status
 from conductor_ai.contracts.tools import Category, ToolSpec
+from conductor_ai.contracts.views import ApprovalView
 
 T = TypeVar("T")
 
@@ -166,3 +167,30 @@ class Readiness(Contract):
     status: Literal["ready", "degraded"]
     """`degraded`: Redis is away, everything works but slower."""
     checks: dict[Annotated[str, Field(examples=["postgres"])], Check]
+
+
+class BatchResult(Contract):
+    """What one decision of a batch came to."""
+
+    approval_id: str
+    status: int
+    """The HTTP status that it would have had alone."""
+    approval: ApprovalView | None = None
+    """As it is now, if the decision was taken."""
+    code: str | None = None
+    """The error's code, if it was not."""
+    detail: str | None = None
+
+
+class BatchAnswer(Contract):
+    """A result for each decision, in their order."""
+
+    results: tuple[BatchResult, ...]
+
+
+class MessageAccepted(Contract):
+    """A message that the session will read."""
+
+    message_id: str
+    session_id: str
+    poll_url: str

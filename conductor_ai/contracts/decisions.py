@@ -7,7 +7,10 @@ from pydantic import Field
 
 from conductor_ai.contracts.base import Contract, UtcTime
 
-DecisionKind = Literal["approve", "deny"]
+DecisionKind = Literal["approve", "deny", "edit", "answer"]
+"""`edit` changes the arguments, never the tool, and puts the call to the policy again; `answer` gives the result."""
+NEEDS_CONTENT: tuple[DecisionKind, ...] = ("edit", "answer")
+"""Decisions that come with a text, which the API stores: Temporal's history has its digest alone."""
 
 TEMPORAL_ACCESS = "temporal-access"
 """Who decided when a bare Temporal signal did: somebody who can reach Temporal, nobody knows who."""
@@ -20,6 +23,10 @@ class DecisionRequest(Contract):
     decision: DecisionKind
     arguments_sha256: str = Field(max_length=64)
     """The digest of exactly what was seen; another one decides nothing."""
+    round: int = Field(1, ge=1, le=1000)
+    """Which time this call is asked: a decision about one time never counts for another."""
+    content_sha256: str = Field("", max_length=64)
+    """The digest of the new arguments or of the answer."""
     decision_id: str | None = Field(None, max_length=100)
     """Makes the same decision, sent again, the same. None: the digest and the decision make one."""
     by: str | None = Field(None, max_length=200)
@@ -36,10 +43,12 @@ class Decision(Contract):
     decision_id: str
     decision: DecisionKind
     arguments_sha256: str
+    round: int = 1
+    content_sha256: str = ""
     by: str
     verified: bool
     """True if an API key proved who it was."""
-    via: Literal["api", "signal"]
+    via: Literal["api", "signal", "grant"]
     comment: str | None = None
     at: UtcTime
 
@@ -54,6 +63,8 @@ class VerdictKind(StrEnum):
     DIGEST_MISMATCH = "digest_mismatch"
     UNKNOWN_CALL = "unknown_call"
     SIGNALS_REFUSED = "signals_refused"
+    NEEDS_API = "needs_api"
+    """An edit or an answer has a text, which only the API can take."""
     CLOSED = "closed"
 
 

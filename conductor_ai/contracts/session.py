@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from conductor_ai.contracts.base import Contract, UtcTime
+from conductor_ai.contracts.control import Limits, Pause
 from conductor_ai.contracts.decisions import Decision
 from conductor_ai.contracts.models import Stop
+from conductor_ai.contracts.policy import Effect, OnExpiry, Ruling
 from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import Facts, Queue
 
@@ -46,6 +48,20 @@ class Carried(Contract):
     """Accepted decisions, so that a repeated one is known as such."""
     early: tuple[Decision, ...] = ()
     """Decisions for calls that have not appeared yet (a reset replays signals before the call)."""
+    denials: dict[str, int] = Field(default_factory=dict)
+    """How often a call with this digest was denied: the same one again is denied at once."""
+    limits: Limits | None = None
+    """As they were changed since the start; None: those of the start."""
+    pause: Pause | None = None
+    inbox: tuple[str, ...] = ()
+    """Messages that no answered model call has read yet."""
+    seen: tuple[str, ...] = ()
+    """Messages that came, so that a repeated one is known as such."""
+    interrupted: bool = False
+    idle: bool = False
+    """A chat that waits for the next message."""
+    turn_began: int = 0
+    """Steps there were when the last message of a chat was read: each turn has `max_steps` of its own."""
 
 
 class SessionInput(Contract):
@@ -61,6 +77,13 @@ class SessionInput(Contract):
     max_steps: int
     deadline_at: UtcTime | None = None
     approval_ttl_seconds: int = 86_400
+    on_expiry: OnExpiry = OnExpiry.EXPIRE
+    limits: Limits = Limits()
+    mode: Literal["run", "chat"] = "run"
+    idle_timeout_seconds: int = 86_400
+    """A chat that nobody writes to for so long completes."""
+    ask_every_call: bool = False
+    """The starter wants to be asked about every call, whatever the policy allows."""
     continue_as_new_steps: int = 100
     model_max_attempts: int = 6
     allow_signals: bool = True
@@ -116,6 +139,8 @@ class ModelInput(Contract):
     """The model that was given up just now, if this call goes to another in its place."""
     run_calls: bool = False
     """True if the activity may run calls of the answer itself: those that are allowed, short, and only read."""
+    messages: tuple[str, ...] = ()
+    """What people wrote since the last answer: part of the conversation from this call on."""
 
 
 class CallRef(Contract):
@@ -133,6 +158,10 @@ class CallRef(Contract):
     """The arguments as a person may read them, at most 2 KB."""
     state: CallState | None = None
     """Set if the call has its result already: the activity that asked the model has run it too."""
+    ruling: Ruling = Ruling(effect=Effect.ASK, rule="none: no policy has seen this call")
+    """What the policy says. Evaluated where the arguments are; kept here, so that a replay sees the same."""
+    round: int = 1
+    """Which time this call is asked."""
 
 
 class ModelOutcome(Contract):
@@ -154,7 +183,9 @@ class PrepareInput(Contract):
     fence: Fence
     call_id: str
     arguments_sha256: str
+    round: int = 1
     expires_at: UtcTime
+    on_expiry: OnExpiry = OnExpiry.EXPIRE
     rule: str
     """The policy rule that asked."""
 
@@ -178,8 +209,17 @@ class ToolInput(Contract):
     call_id: str
     tool: str
     arguments_sha256: str
+    round: int = 1
     decision: Decision | None = None
     """The approval, for a call that had to be asked."""
+
+
+class ReviseInput(Contract):
+    """Input of `revise_call`: give a call the arguments that a person wrote."""
+
+    fence: Fence
+    round: int
+    decision: Decision
 
 
 class ToolOutcome(Contract):
@@ -187,6 +227,9 @@ class ToolOutcome(Contract):
 
     call_id: str
     state: CallState
+    """`ready`: nothing was run, because people have to be asked (again)."""
+    round: int = 1
+    """With `ready`: which time it is now asked."""
     bytes: int = 0
 
 
@@ -197,12 +240,30 @@ class CallDenied(Contract):
     decision: Decision
 
 
+class CallDeniedAgain(Contract):
+    """The same call was denied before: nobody is asked again."""
+
+    change: Literal["denied_again"] = "denied_again"
+    call_id: str
+    times: int
+    """How often it has been proposed now."""
+
+
+class CallAnswered(Contract):
+    """A person gave the result in the tool's place."""
+
+    change: Literal["answered"] = "answered"
+    decision: Decision
+
+
 class CallExpired(Contract):
     """Nobody decided in time."""
 
     change: Literal["expired"] = "expired"
     call_id: str
     at: UtcTime
+    denies: bool = False
+    """True if that counts as a denial."""
 
 
 class CallBlocked(Contract):
@@ -223,7 +284,41 @@ class CallFailed(Contract):
     """The approval, if there was one: the call may have failed before its claim could write it."""
 
 
-Change = Annotated[CallDenied | CallExpired | CallBlocked | CallFailed, Field(discriminator="change")]
+class CallInterrupted(Contract):
+    """Somebody wrote a message instead of deciding."""
+
+    change: Literal["interrupted"] = "interrupted"
+    call_id: str
+
+
+class SessionPaused(Contract):
+    """The session stands still between two steps."""
+
+    change: Literal["paused"] = "paused"
+    pause: Pause
+
+
+class SessionResumed(Contract):
+    """It goes on."""
+
+    change: Literal["resumed"] = "resumed"
+    limits: Limits
+    """As they are now."""
+
+
+class InputAwaited(Contract):
+    """A chat has answered and waits for the next message."""
+
+    change: Literal["input_awaited"] = "input_awaited"
+    stop_reason: StopReason
+
+
+CallChange = CallDenied | CallDeniedAgain | CallAnswered | CallExpired | CallBlocked | CallFailed | CallInterrupted
+SessionChange = SessionPaused | SessionResumed | InputAwaited
+Change = Annotated[
+    CallChange | SessionChange,
+    Field(discriminator="change"),
+]
 
 
 class RecordInput(Contract):

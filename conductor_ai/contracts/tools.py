@@ -82,6 +82,8 @@ class ToolResult(Contract):
     """True if something was cut out of `content` or `data`."""
     error: ToolError | None = None
     """Set exactly if `ok` is false."""
+    ask_again: bool = False
+    """True if nothing was done because the effect would not have been the approved one: people are asked once more."""
 
 
 class Column(Contract):

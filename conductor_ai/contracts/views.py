@@ -3,6 +3,9 @@
 from typing import Any, Literal
 
 from conductor_ai.contracts.base import Contract, Json, JsonObject, UtcTime
+from conductor_ai.contracts.control import Pause
+from conductor_ai.contracts.decisions import DecisionKind
+from conductor_ai.contracts.policy import OnExpiry
 from conductor_ai.contracts.status import ApprovalStatus, CallState, Phase, Status, StopReason
 from conductor_ai.contracts.tools import Column
 
@@ -73,11 +76,13 @@ class DecisionView(Contract):
     """One decision about an approval."""
 
     by: str
-    decision: Literal["approve", "deny"]
+    decision: DecisionKind
     comment: str | None
     at: UtcTime
     via: str
     verified: bool
+    content_sha256: str = ""
+    """The digest of what came with it: the new arguments, the answer, the wish to remember."""
     counted: bool
     """True for the one that decided; the others came later or said the same."""
 
@@ -97,11 +102,13 @@ class ApprovalView(Contract):
     evidence: tuple[Column, ...]
     thought: str | None
     rule: str
-    allowed_decisions: tuple[str, ...] = ("approve", "deny")
+    round: int = 1
+    """Which time the call is asked: again after an edit, or when its effect has changed since."""
+    allowed_decisions: tuple[DecisionKind, ...] = ("approve", "deny", "edit", "answer")
     status: ApprovalStatus
     requested_at: UtcTime
     expires_at: UtcTime
-    on_expiry: Literal["expire"] = "expire"
+    on_expiry: OnExpiry = OnExpiry.EXPIRE
     decisions: tuple[DecisionView, ...] = ()
     execution: ExecutionState
 
@@ -135,6 +142,28 @@ class TimesView(Contract):
     deadline_at: UtcTime | None
 
 
+class BudgetView(Contract):
+    """What the session may spend, and what is left. Null: no limit."""
+
+    max_cost_usd: float | None
+    max_total_tokens: int | None
+    cost_usd_left: float | None
+    tokens_left: int | None
+
+
+class MessageView(Contract):
+    """Something that the caller said at the start, or a person later on."""
+
+    message_id: str | None
+    """Null for those of the start."""
+    role: Literal["system", "user", "assistant"]
+    content: str
+    at: UtcTime
+    by: str | None
+    before_step: int | None
+    """The step that had read it first; null while nobody has."""
+
+
 class SessionView(Contract):
     """A session as `GET /v1/agents/{id}` shows it."""
 
@@ -162,6 +191,12 @@ class SessionView(Contract):
     error: ErrorView | None
     pending_approvals: tuple[ApprovalView, ...]
     retry: RetryView | None
+    mode: Literal["run", "chat"] = "run"
+    paused: Pause | None = None
+    """Why it stands still between two steps, if it does."""
+    budget: BudgetView | None = None
+    messages: tuple[MessageView, ...] = ()
+    """What was said to the model, in order."""
     times: TimesView
     version: int
     """Counts every change; the same number is the ETag."""

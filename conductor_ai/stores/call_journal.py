@@ -2,24 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from typing import Protocol
 
-from conductor_ai.contracts.base import Json
-from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, Decision
-from conductor_ai.contracts.session import (
-    CallBlocked,
-    CallDenied,
-    CallExpired,
-    CallFailed,
-    Change,
-    Fence,
-    Prepared,
-    RecordOutcome,
-)
+from conductor_ai.contracts.base import Json, JsonObject
+from conductor_ai.contracts.decisions import Decision
+from conductor_ai.contracts.policy import OnExpiry
+from conductor_ai.contracts.session import Fence, Prepared
 from conductor_ai.contracts.status import CallState
-from conductor_ai.contracts.tools import Consequence, ToolError, ToolResult
+from conductor_ai.contracts.tools import Consequence, Facts, ToolResult
 from conductor_ai.errors import Fenced, NotFound
 from conductor_ai.names import new_id
+from conductor_ai.stores import call_words, grants
+from conductor_ai.stores.deciding import apply_decision, edited_arguments, settle
 from conductor_ai.stores.transcript import StoredCall, stored_call
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import PREVIEW_BYTES, clean, clean_json, shorten
@@ -43,141 +38,55 @@ class NotClaimed:
     """True if an earlier attempt was cut off and the call may not simply be repeated."""
 
 
-def outcome_unknown() -> ToolResult:
-    """What the model is told of a call that may or may not have happened."""
-    return _refusal(
-        "outcome_unknown",
-        "The call was interrupted and it is not known whether it took effect. Do not repeat it blindly: check first.",
-    )
+@dataclass(frozen=True)
+class Asking:
+    """What people are asked: the call with its consequence, and until when."""
+
+    call: StoredCall
+    round: int
+    consequence: Consequence
+    expires_at: datetime
+    on_expiry: OnExpiry
+    rule: str
 
 
-def _refusal(code: str, message: str) -> ToolResult:
-    return ToolResult(ok=False, content=message, error=ToolError(code=code, message=message))
+@dataclass(frozen=True)
+class CallOfSession:
+    """A call with what the policy has to know of its session."""
+
+    org_id: str
+    model: str
+    cost_usd: Decimal
+    ask_every_call: bool
+    call: StoredCall
 
 
-def denied_result(decision: Decision) -> ToolResult:
-    """What the model is told of a denial."""
-    said = f' They said: "{decision.comment}".' if decision.comment else ""
-    return _refusal(
-        "denied",
-        f"A person looked at this call and denied it; it was not run.{said} Do not propose it again. Go on without it, or "
-        "ask what they would accept.",
-    )
+class Revised(Protocol):
+    """Checks a person's arguments against the tool."""
+
+    def __call__(self, tool: str, arguments: JsonObject, /) -> "RevisedCall": ...
 
 
-def expired_result() -> ToolResult:
-    """What the model is told when nobody decided in time."""
-    return _refusal(
-        "approval_expired",
-        "Nobody decided about this call in time; it was not run. That is not a denial, but do not wait for it: go on "
-        "without it and say what is missing.",
-    )
+@dataclass(frozen=True)
+class RevisedCall:
+    """A person's arguments after validation, or why they do not fit."""
+
+    arguments: JsonObject
+    sha256: str
+    facts: Facts
+    problem: str | None = None
 
 
-async def settle(writer: Writer, call_id: str, state: CallState, result: ToolResult, where: str, *values: Any) -> bool:
-    """Write a call's result if `where` still holds. Returns whether it did."""
-    row = await writer.connection.fetchrow(
-        "UPDATE conductor.tool_calls SET state = $3, result = $4, finished_at = clock_timestamp() "
-        f"WHERE call_id = $1 AND session_id = $2 AND {where} RETURNING call_no, tool",
-        call_id,
-        writer.session_id,
-        state.value,
-        clean_json(result.model_dump(mode="json")),
-        *values,
-    )
-    if row is None:
-        return False
-    writer.event(
-        "tool.finished",
-        {"call_id": call_id, "tool": row["tool"], "call_no": row["call_no"], "state": state.value, "ok": result.ok},
-    )
-    return True
-
-
-def storable(decision: Decision) -> Decision:
-    """The decision without what Postgres refuses: a write of it that can never succeed would never end."""
-    comment = None if decision.comment is None else clean(decision.comment)
-    return decision.model_copy(
-        update={"decision_id": clean(decision.decision_id), "by": clean(decision.by), "comment": comment}
-    )
-
-
-async def apply_decision(writer: Writer, decision: Decision, *, allow_unverified: bool = True) -> bool:
-    """Write a decision that the workflow accepted; approve makes the call ready, deny settles it. False: no news.
-
-    Whoever reaches Temporal can send signals and updates and say in them whatever they like. So what a decision says of
-    its author counts for nothing: it is verified exactly if the API wrote down the intention, for a key, before it sent
-    the decision. Without `allow_unverified` no other approval counts; a denial always does, it is the safe side.
-    """
-    connection = writer.connection
-    decision = storable(decision)
-    stored = await connection.fetchrow(
-        "SELECT decision, args_sha, by, via, verified FROM conductor.decisions WHERE call_id = $1 AND decision_id = $2",
-        decision.call_id,
-        decision.decision_id,
-    )
-    same = stored is not None and (stored["decision"], stored["args_sha"]) == (
-        decision.decision,
-        decision.arguments_sha256,
-    )
-    if stored is not None and not same:
-        # Somebody's intention has this id, and this is not it: nothing of theirs may be said to have decided.
-        decision = decision.model_copy(update={"decision_id": new_id("dec")})
-    intended = stored if stored is not None and same and stored["verified"] else None
-    by = intended["by"] if intended else TEMPORAL_ACCESS
-    verified = intended is not None
-    if not verified and not allow_unverified and decision.decision == "approve":
-        return False
-    approval = await connection.fetchval(
-        "UPDATE conductor.approvals SET status = $4, closed_at = $5 WHERE call_id = $1 AND session_id = $2 "
-        "AND status = 'pending' AND args_sha = $3 RETURNING id",
-        decision.call_id,
-        writer.session_id,
-        decision.arguments_sha256,
-        "approved" if decision.decision == "approve" else "denied",
-        decision.at,
-    )
-    if approval is None:
-        return False
-    await connection.execute(
-        "INSERT INTO conductor.decisions (call_id, decision_id, args_sha, decision, by, verified, via, comment, counted, at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, true, $9) "
-        "ON CONFLICT (call_id, decision_id) DO UPDATE SET counted = true, at = excluded.at",
-        decision.call_id,
-        decision.decision_id,
-        decision.arguments_sha256,
-        decision.decision,
-        by,
-        verified,
-        intended["via"] if intended else "signal",
-        decision.comment,
-        decision.at,
-    )
-    writer.event(
-        "approval.decided",
-        {
-            "approval_id": approval,
-            "call_id": decision.call_id,
-            "decision": decision.decision,
-            "by": by,
-            "verified": verified,
-        },
-    )
-    if decision.decision == "approve":
-        await connection.execute(
-            "UPDATE conductor.tool_calls SET state = 'ready' WHERE call_id = $1 AND state = 'waiting'", decision.call_id
-        )
-    else:
-        await settle(
-            writer, decision.call_id, CallState.DENIED, denied_result(decision), "state IN ('ready', 'waiting')"
-        )
-    return True
+ROUNDS_MAX = 20
+"""How often one call may be asked. A call that needs more is given up."""
 
 
 async def _seen(writer: Writer, call_id: str) -> Json:
     """What the person who approved was shown."""
     seen: Json = await writer.connection.fetchval(
-        "SELECT consequence -> 'data' FROM conductor.approvals WHERE call_id = $1 AND status = 'approved'", call_id
+        "SELECT consequence -> 'data' FROM conductor.approvals WHERE call_id = $1 AND status = 'approved' "
+        "ORDER BY round DESC LIMIT 1",
+        call_id,
     )
     return seen
 
@@ -190,31 +99,31 @@ class CallJournal:
         self._allow_unverified = allow_unverified
         """Whether an approval counts that no API key stands behind (CONDUCTOR_ALLOW_SIGNALS)."""
 
-    async def load(self, session_id: str, call_id: str) -> tuple[str, StoredCall]:
-        """The org and the call.
+    async def load(self, session_id: str, call_id: str) -> CallOfSession:
+        """The call, with what the policy knows of its session.
 
         Raises:
             NotFound: the session has no such call.
         """
         async with self._journal.database.connection() as connection:
             row = await connection.fetchrow(
-                "SELECT t.*, s.org_id FROM conductor.tool_calls t JOIN conductor.sessions s ON s.id = t.session_id "
+                "SELECT t.*, s.org_id, s.model, s.cost_usd, coalesce((s.input ->> 'ask_every_call')::boolean, false) AS ask_every_call "
+                "FROM conductor.tool_calls t JOIN conductor.sessions s ON s.id = t.session_id "
                 "WHERE t.call_id = $1 AND t.session_id = $2",
                 call_id,
                 session_id,
             )
         if row is None:
             raise NotFound("The session has no such call.")
-        return row["org_id"], stored_call(row)
+        return CallOfSession(row["org_id"], row["model"], row["cost_usd"], row["ask_every_call"], stored_call(row))
 
-    async def ask(
-        self, fence: Fence, run_id: str, call: StoredCall, consequence: Consequence, expires_at: datetime, rule: str
-    ) -> Prepared:
-        """Put the call before the people who decide, or return what is decided already.
+    async def ask(self, fence: Fence, run_id: str, asking: Asking) -> Prepared:
+        """Put the call before the people who decide, or return what is decided already, by a person or by a grant.
 
         Raises:
             Fenced: this run may not write any more, or a cancel was accepted.
         """
+        call, consequence = asking.call, asking.consequence
 
         async def change(writer: Writer) -> Prepared:
             if writer.row["cancel_requested_at"] is not None:
@@ -235,53 +144,100 @@ class CallJournal:
             if state.settled:
                 return Prepared(state="settled", call_state=state)
             approval_id = await connection.fetchval(
-                "INSERT INTO conductor.approvals (id, call_id, session_id, org_id, args_sha, consequence, rule, expires_at) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (call_id) WHERE status <> 'superseded' DO NOTHING "
-                "RETURNING id",
+                "INSERT INTO conductor.approvals (id, call_id, session_id, org_id, args_sha, consequence, rule, expires_at, round, "
+                "arguments, on_expiry) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) "
+                "ON CONFLICT (call_id, round) WHERE status <> 'superseded' DO NOTHING RETURNING id",
                 new_id("appr"),
                 call.call_id,
                 writer.session_id,
                 writer.row["org_id"],
                 call.args_sha,
                 clean_json(consequence.model_dump(mode="json")),
-                rule,
-                expires_at,
+                asking.rule,
+                asking.expires_at,
+                asking.round,
+                call.arguments,
+                asking.on_expiry.value,
             )
-            if approval_id is not None:
-                await connection.execute(
-                    "UPDATE conductor.tool_calls SET state = 'waiting' WHERE call_id = $1 AND state = 'ready'",
-                    call.call_id,
-                )
-                writer.event(
-                    "approval.requested", {"approval_id": approval_id, "call_id": call.call_id, "tool": call.tool}
-                )
-                return Prepared(
-                    state="pending", approval_id=approval_id, summary=shorten(consequence.summary, PREVIEW_BYTES)
-                )
-            return await self._asked_before(writer, call, expires_at)
+            if approval_id is None:
+                return await self._asked_before(writer, asking)
+            await connection.execute(
+                "UPDATE conductor.tool_calls SET state = 'waiting' WHERE call_id = $1 AND state = 'ready'", call.call_id
+            )
+            writer.event("approval.requested", {"approval_id": approval_id, "call_id": call.call_id, "tool": call.tool})
+            # Only the first time: who is asked again is to see what has changed.
+            used = await grants.use(writer, call.tool, call.arguments) if asking.round == 1 else None
+            if used is not None:
+                return await self._granted(writer, asking, approval_id, used)
+            return Prepared(
+                state="pending", approval_id=approval_id, summary=shorten(consequence.summary, PREVIEW_BYTES)
+            )
 
         return await self._journal.write(fence, run_id, change)
 
     @staticmethod
-    async def _asked_before(writer: Writer, call: StoredCall, expires_at: datetime) -> Prepared:
+    async def _granted(writer: Writer, asking: Asking, approval_id: str, used: grants.Used) -> Prepared:
+        """Approve by a grant: the record says which, and who gave it."""
+        call = asking.call
+        stored = await writer.connection.fetchrow(
+            "INSERT INTO conductor.decisions (call_id, decision_id, args_sha, decision, by, verified, via, comment, counted, round) "
+            "VALUES ($1, $2, $3, 'approve', $4, true, 'grant', NULL, true, $5) RETURNING at",
+            call.call_id,
+            used.grant_id,
+            call.args_sha,
+            used.granted_by,
+            asking.round,
+        )
+        assert stored is not None
+        await writer.connection.execute(
+            "UPDATE conductor.approvals SET status = 'approved', closed_at = $2 WHERE id = $1",
+            approval_id,
+            stored["at"],
+        )
+        await writer.connection.execute(
+            "UPDATE conductor.tool_calls SET state = 'ready' WHERE call_id = $1 AND state = 'waiting'", call.call_id
+        )
+        writer.event(
+            "grant.used",
+            {"grant_id": used.grant_id, "approval_id": approval_id, "call_id": call.call_id, "by": used.granted_by},
+        )
+        decision = Decision(
+            call_id=call.call_id,
+            decision_id=used.grant_id,
+            decision="approve",
+            arguments_sha256=call.args_sha,
+            round=asking.round,
+            by=used.granted_by,
+            verified=True,
+            via="grant",
+            at=stored["at"],
+        )
+        return Prepared(state="decided", approval_id=approval_id, decision=decision)
+
+    @staticmethod
+    async def _asked_before(writer: Writer, asking: Asking) -> Prepared:
+        call = asking.call
         row = await writer.connection.fetchrow(
             "SELECT a.id, a.status, a.expires_at, a.consequence, d.decision_id, d.decision, d.by, d.verified, d.via, d.comment, "
-            "d.at FROM conductor.approvals a LEFT JOIN conductor.decisions d ON d.call_id = a.call_id AND d.counted "
-            "WHERE a.call_id = $1 AND a.status <> 'superseded'",
+            "d.content_sha, d.at FROM conductor.approvals a LEFT JOIN conductor.decisions d ON d.call_id = a.call_id AND d.counted "
+            "AND d.round = a.round WHERE a.call_id = $1 AND a.round = $2 AND a.status <> 'superseded'",
             call.call_id,
+            asking.round,
         )
         assert row is not None
-        if row["status"] == "pending" and row["expires_at"] != expires_at:
+        if row["status"] == "pending" and row["expires_at"] != asking.expires_at:
             await writer.connection.execute(
-                "UPDATE conductor.approvals SET expires_at = $2 WHERE id = $1", row["id"], expires_at
+                "UPDATE conductor.approvals SET expires_at = $2 WHERE id = $1", row["id"], asking.expires_at
             )
             writer.event("approval.extended", {"approval_id": row["id"], "call_id": call.call_id})
-        if row["status"] == "approved" and row["decision_id"] is not None:
+        if row["status"] in ("approved", "edited") and row["decision_id"] is not None:
             decision = Decision(
                 call_id=call.call_id,
                 decision_id=row["decision_id"],
                 decision=row["decision"],
                 arguments_sha256=call.args_sha,
+                round=asking.round,
+                content_sha256=row["content_sha"],
                 by=row["by"],
                 verified=row["verified"],
                 via=row["via"],
@@ -290,6 +246,89 @@ class CallJournal:
             )
             return Prepared(state="decided", approval_id=row["id"], decision=decision)
         return Prepared(state="pending", approval_id=row["id"], summary=str(row["consequence"].get("summary", "")))
+
+    async def revise(self, fence: Fence, run_id: str, round_: int, decision: Decision, check: Revised) -> StoredCall:
+        """Give a call the arguments that a person wrote, and make it ready to be asked once more. Safe to repeat.
+
+        An edit whose text is not stored (it came past the API) changes nothing but that: the call is asked again.
+        """
+
+        async def change(writer: Writer) -> StoredCall:
+            row = await writer.connection.fetchrow(
+                "SELECT * FROM conductor.tool_calls WHERE call_id = $1 AND session_id = $2",
+                decision.call_id,
+                writer.session_id,
+            )
+            if row is None:
+                raise NotFound("The session has no such call.")
+            call = stored_call(row)
+            if call.round != round_ or call.state.settled:
+                return call  # done before
+            counted = await apply_decision(writer, decision, allow_unverified=self._allow_unverified)
+            wanted = await edited_arguments(writer, decision)
+            if wanted is None:
+                await self._reopen(writer, call, [])
+            else:
+                revised = check(call.tool, wanted)
+                if revised.problem is None:
+                    await self._reopen(writer, call, [call_words.edited_note(revised.arguments)], revised)
+                else:
+                    result = call_words.edit_invalid(revised.problem)
+                    await settle(writer, call.call_id, CallState.INVALID, result, "state IN ('ready', 'waiting')")
+            if not counted:
+                await writer.connection.execute(
+                    "UPDATE conductor.approvals SET status = 'cancelled', closed_at = clock_timestamp() "
+                    "WHERE call_id = $1 AND round = $2 AND status = 'pending'",
+                    call.call_id,
+                    round_,
+                )
+            return stored_call(
+                await writer.connection.fetchrow("SELECT * FROM conductor.tool_calls WHERE call_id = $1", call.call_id)
+            )
+
+        return await self._journal.write(fence, run_id, change)
+
+    @staticmethod
+    async def _reopen(writer: Writer, call: StoredCall, notes: list[str], revised: RevisedCall | None = None) -> None:
+        """Let the call be asked once more: with other arguments, or because what was approved is not what would happen."""
+        facts = call.facts if revised is None else revised.facts
+        await writer.connection.execute(
+            "UPDATE conductor.tool_calls SET state = 'ready', round = round + 1, notes = notes || $2::jsonb, arguments = $3, "
+            "args_sha = $4, facts = $5, replayable = $6, run_id = NULL, attempt = NULL, started_at = NULL WHERE call_id = $1",
+            call.call_id,
+            clean_json(notes),
+            call.arguments if revised is None else clean_json(revised.arguments),
+            call.args_sha if revised is None else revised.sha256,
+            facts.model_dump(mode="json"),
+            facts.replayable,
+        )
+        writer.event(
+            "tool.asked_again",
+            {"call_id": call.call_id, "tool": call.tool, "round": call.round + 1, "edited": revised is not None},
+        )
+
+    async def again(
+        self, session_id: str, run_id: str, attempt: int, call_id: str, result: ToolResult
+    ) -> tuple[CallState, int]:
+        """Let a call that did nothing, because its effect has changed, be asked once more. Returns its state and round."""
+
+        async def change(writer: Writer) -> tuple[CallState, int]:
+            row = await writer.connection.fetchrow(
+                "SELECT * FROM conductor.tool_calls WHERE call_id = $1 AND session_id = $2", call_id, writer.session_id
+            )
+            if row is None:
+                raise NotFound("The session has no such call.")
+            call = stored_call(row)
+            mine = (row["state"], row["run_id"], row["attempt"]) == ("executing", run_id, attempt)
+            if not mine or writer.ended:
+                return call.state, call.round
+            if call.round >= ROUNDS_MAX:
+                await settle(writer, call_id, CallState.FAILED, result, "state = 'executing'")
+                return CallState.FAILED, call.round
+            await self._reopen(writer, call, [call_words.asked_again_note(result.content)])
+            return CallState.READY, call.round + 1
+
+        return await self._journal.write_unfenced(session_id, change)
 
     async def claim(
         self,
@@ -300,6 +339,7 @@ class CallJournal:
         *,
         decision: Decision | None,
         must_be_approved: bool,
+        round_: int = 1,
         repeated: bool = False,
     ) -> Claimed | NotClaimed:
         """Take the call before its effect.
@@ -324,13 +364,14 @@ class CallJournal:
                 "started_at = coalesce(started_at, clock_timestamp()) "
                 "WHERE call_id = $1 AND session_id = $2 AND (state = 'ready' OR (state = 'executing' AND replayable "
                 "AND (run_id <> $3 OR attempt < $4))) "
-                "AND (NOT $5 OR EXISTS (SELECT FROM conductor.approvals a WHERE a.call_id = t.call_id "
-                "AND a.status = 'approved' AND a.args_sha = t.args_sha)) RETURNING *",
+                "AND t.round = $6 AND (NOT $5 OR EXISTS (SELECT FROM conductor.approvals a WHERE a.call_id = t.call_id "
+                "AND a.round = t.round AND a.status = 'approved' AND a.args_sha = t.args_sha)) RETURNING *",
                 call_id,
                 writer.session_id,
                 run_id,
                 attempt,
                 must_be_approved,
+                round_,
             )
             if taken is None:
                 held = await writer.connection.fetchrow(
@@ -412,61 +453,3 @@ class CallJournal:
             )
 
         await self._journal.write(fence, run_id, change)
-
-    async def record(self, fence: Fence, run_id: str, clock: int, changes: tuple[Change, ...]) -> RecordOutcome:
-        """Write changes that no model or tool activity writes, unless a later one is there already."""
-
-        async def change(writer: Writer) -> RecordOutcome:
-            applied = await writer.connection.fetchval(
-                "UPDATE conductor.sessions SET clock = $2 WHERE id = $1 AND clock < $2 RETURNING true",
-                writer.session_id,
-                clock,
-            )
-            if not applied:
-                return RecordOutcome(applied=False)
-            for item in changes:
-                await writer.no_retry(item.decision.call_id if isinstance(item, CallDenied) else item.call_id)
-                await _apply(writer, item, allow_unverified=self._allow_unverified)
-            return RecordOutcome(applied=True)
-
-        return await self._journal.write(fence, run_id, change)
-
-
-async def _apply(writer: Writer, item: Change, *, allow_unverified: bool) -> None:
-    match item:
-        case CallDenied(decision=decision):
-            await apply_decision(writer, decision)
-            # The approval may have been closed otherwise (a decision of before a reset): the call is not run all the same.
-            await settle(
-                writer, decision.call_id, CallState.DENIED, denied_result(decision), "state IN ('ready', 'waiting')"
-            )
-        case CallExpired(call_id=call_id, at=at):
-            await writer.connection.execute(
-                "UPDATE conductor.approvals SET status = 'expired', closed_at = $2 WHERE call_id = $1 AND status = 'pending'",
-                call_id,
-                at,
-            )
-            await settle(writer, call_id, CallState.EXPIRED, expired_result(), "state IN ('ready', 'waiting')")
-        case CallBlocked(call_id=call_id, rule=rule):
-            refusal = _refusal("policy_denied", f"The policy does not allow this call ({rule}); it was not run.")
-            await settle(writer, call_id, CallState.INVALID, refusal, "state = 'ready'")
-        case CallFailed(call_id=call_id, message=message, decision=decision):
-            text = f"The tool is not available right now: {message} Go on without it."
-            if decision is not None:
-                await apply_decision(writer, decision, allow_unverified=allow_unverified)
-            await writer.connection.execute(
-                "UPDATE conductor.approvals SET status = 'cancelled', closed_at = clock_timestamp() WHERE call_id = $1 "
-                "AND status = 'pending'",
-                call_id,
-            )
-            await settle(
-                writer, call_id, CallState.FAILED, _refusal("tool_unavailable", text), "state IN ('ready', 'waiting')"
-            )
-            await settle(
-                writer,
-                call_id,
-                CallState.FAILED,
-                _refusal("tool_unavailable", text),
-                "state = 'executing' AND replayable AND NOT (facts ->> 'writes')::boolean",
-            )
-            await settle(writer, call_id, CallState.OUTCOME_UNKNOWN, outcome_unknown(), "state = 'executing'")

@@ -9,7 +9,8 @@ from conductor_ai.contracts.session import FinishInput, FinishOutcome
 from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import ToolError, ToolResult
 from conductor_ai.errors import Fenced
-from conductor_ai.stores.call_journal import outcome_unknown, settle
+from conductor_ai.stores.call_words import outcome_unknown
+from conductor_ai.stores.deciding import settle
 from conductor_ai.stores.transcript import StoredCall, stored_call
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import clean

@@ -27,6 +27,9 @@ class Answer:
     calls: tuple[StoredCall, ...]
     cost_usd: Decimal
     usage: Usage
+    org_id: str
+    spent_usd: Decimal
+    """By the session, this call included."""
     claimed: frozenset[str] = frozenset()
     """Calls that were claimed for the caller in the same transaction, and are its to run now."""
 
@@ -50,6 +53,27 @@ class ModelJournal:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._prefixes = Prefixes()
+
+    async def read_messages(self, fence: Fence, run_id: str, call_no: int, messages: tuple[str, ...]) -> None:
+        """Make these messages, and older ones that nobody has read, part of the conversation from this call on. Safe to repeat.
+
+        Raises:
+            Fenced: this run may not write any more.
+        """
+
+        async def change(writer: Writer) -> None:
+            rows = await writer.connection.fetch(
+                "UPDATE conductor.messages SET call_no = $2 WHERE session_id = $1 AND call_no IS NULL AND part <= "
+                "(SELECT max(part) FROM conductor.messages WHERE session_id = $1 AND message_id = ANY($3)) RETURNING message_id",
+                writer.session_id,
+                call_no,
+                list(messages),
+            )
+            if rows or writer.row["awaiting_input"]:
+                await writer.update("awaiting_input = false")
+                writer.event("message.read", {"call_no": call_no, "messages": sorted(r["message_id"] for r in rows)})
+
+        await self._journal.write(fence, run_id, change)
 
     async def begin(self, fence: Fence, run_id: str, call_no: int) -> Answer | Conversation:
         """The stored answer of this call, or the conversation to ask with. Claims the session for a new run.
@@ -214,7 +238,7 @@ class ModelJournal:
                 "steps = CASE WHEN stored.counts THEN greatest(s.steps, stored.step) ELSE s.steps END "
                 "FROM stored WHERE s.id = stored.session_id RETURNING stored.generation, "
                 "(SELECT coalesce(sum(a.cost_usd), 0) FROM conductor.model_attempts a WHERE a.session_id = $1 AND a.call_no = $2) "
-                "AS cost",
+                "AS cost, s.cost_usd AS spent",
                 fence.session_id,
                 attempt.call_no,
                 attempt.step,
@@ -254,7 +278,15 @@ class ModelJournal:
                             "attempt": BESIDE_THE_ANSWER,
                         },
                     )
-                return Answer(reply, stored_calls, inserted["cost"], reply.usage, claimed)
+                return Answer(
+                    reply,
+                    stored_calls,
+                    inserted["cost"],
+                    reply.usage,
+                    org_id=writer.row["org_id"],
+                    spent_usd=inserted["spent"],
+                    claimed=claimed,
+                )
             stored = await self._answer(writer.connection, fence.session_id, attempt.call_no)
             assert stored is not None
             return stored
@@ -325,9 +357,10 @@ class ModelJournal:
         connection: Connection, session_id: str, call_no: int, *, generation: int | None = None
     ) -> Answer | None:
         row = await connection.fetchrow(
-            "SELECT generation, answer, (SELECT coalesce(sum(cost_usd), 0) FROM conductor.model_attempts a WHERE a.session_id = $1 "
-            "AND a.call_no = $2) AS cost FROM conductor.model_calls WHERE session_id = $1 AND call_no = $2 "
-            "AND CASE WHEN $3::int IS NULL THEN NOT superseded ELSE generation = $3 END",
+            "SELECT m.generation, m.answer, s.org_id, s.cost_usd AS spent, (SELECT coalesce(sum(a.cost_usd), 0) FROM "
+            "conductor.model_attempts a WHERE a.session_id = $1 AND a.call_no = $2) AS cost FROM conductor.model_calls m "
+            "JOIN conductor.sessions s ON s.id = m.session_id WHERE m.session_id = $1 AND m.call_no = $2 "
+            "AND CASE WHEN $3::int IS NULL THEN NOT m.superseded ELSE m.generation = $3 END",
             session_id,
             call_no,
             generation,
@@ -341,7 +374,14 @@ class ModelJournal:
             call_no,
             row["generation"],
         )
-        return Answer(reply, tuple(stored_call(call) for call in calls), row["cost"], reply.usage)
+        return Answer(
+            reply,
+            tuple(stored_call(call) for call in calls),
+            row["cost"],
+            reply.usage,
+            org_id=row["org_id"],
+            spent_usd=row["spent"],
+        )
 
 
 async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> bool:

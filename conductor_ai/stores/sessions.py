@@ -9,8 +9,8 @@ from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.decisions import Decision
 from conductor_ai.contracts.session import SessionInput
 from conductor_ai.contracts.status import Status
-from conductor_ai.errors import Code, Conflict, InvalidRequest, NotFound
-from conductor_ai.stores.call_journal import apply_decision, storable
+from conductor_ai.errors import Code, InvalidRequest, NotFound
+from conductor_ai.stores.deciding import apply_decision
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import clean, clean_json
@@ -141,7 +141,8 @@ class Sessions:
                     return _started(row, replayed=True)
             row = await connection.fetchrow(
                 "INSERT INTO conductor.sessions (id, org_id, keyed, input, model, title, system_prompt, tools, max_steps, metadata, "
-                "warnings, deadline_at, output_schema, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1) RETURNING *",
+                "warnings, deadline_at, output_schema, mode, max_cost_usd, max_total_tokens, version) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1) RETURNING *",
                 source.session_id,
                 source.org_id,
                 key is not None,
@@ -155,6 +156,9 @@ class Sessions:
                 clean_json(list(new.warnings)),
                 source.deadline_at,
                 new.output_schema,
+                source.mode,
+                source.limits.max_cost_usd,
+                source.limits.max_total_tokens,
             )
             await connection.executemany(
                 "INSERT INTO conductor.messages (session_id, part, role, body) VALUES ($1, $2, $3, $4)",
@@ -221,47 +225,6 @@ class Sessions:
             return CancelVerdict.ACCEPTED
 
         return await self._journal.write_unfenced(session_id, change)
-
-    async def intend(self, org_id: str, decision: Decision) -> None:
-        """Write down who is about to decide, before the decision travels where nobody can prove it.
-
-        Raises:
-            NotFound: this org has no such call.
-            Conflict: the same decision id stands for something else.
-        """
-        decision = storable(decision)
-        async with self._database.transaction() as connection:
-            stored = await connection.fetchrow(
-                "INSERT INTO conductor.decisions (call_id, decision_id, args_sha, decision, by, verified, via, comment) "
-                "SELECT $1, $2, $3, $4, $5, true, $6, $7 FROM conductor.approvals WHERE call_id = $1 AND org_id = $8 LIMIT 1 "
-                "ON CONFLICT (call_id, decision_id) DO UPDATE SET decision_id = excluded.decision_id "
-                "RETURNING args_sha, decision, by",
-                decision.call_id,
-                decision.decision_id,
-                decision.arguments_sha256,
-                decision.decision,
-                decision.by,
-                decision.via,
-                decision.comment,
-                org_id,
-            )
-        if stored is None:
-            raise NotFound("There is no such approval.")
-        if (stored["args_sha"], stored["decision"], stored["by"]) != (
-            decision.arguments_sha256,
-            decision.decision,
-            decision.by,
-        ):
-            raise Conflict("This decision id stands for another decision.", code=Code.ALREADY_DECIDED)
-
-    async def withdraw(self, decision: Decision) -> None:
-        """Take back an intention that was refused."""
-        async with self._database.connection() as connection:
-            await connection.execute(
-                "DELETE FROM conductor.decisions WHERE call_id = $1 AND decision_id = $2 AND NOT counted",
-                decision.call_id,
-                clean(decision.decision_id),
-            )
 
     async def decided(self, session_id: str, decision: Decision, *, allow_unverified: bool = True) -> None:
         """Write the decision that the workflow accepted, so that the caller reads its own write."""

@@ -4,15 +4,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from conductor_ai.contracts.control import Pause
+from conductor_ai.contracts.policy import OnExpiry
 from conductor_ai.contracts.status import ApprovalStatus, CallState, Phase, Status, StopReason
 from conductor_ai.contracts.tools import Column
 from conductor_ai.contracts.views import (
     ActionView,
     ApprovalView,
+    BudgetView,
     DecisionView,
     ErrorView,
     ExecutionState,
     FirstAction,
+    MessageView,
     RetryView,
     SessionSummary,
     SessionView,
@@ -20,10 +24,11 @@ from conductor_ai.contracts.views import (
     TimesView,
     Tokens,
 )
+from conductor_ai.stores.call_words import told
 from conductor_ai.stores.postgres import Connection, Database
 
 _APPROVALS = """
-    SELECT a.*, t.tool, t.arguments, t.state AS call_state, m.step, m.answer ->> 'text' AS thought
+    SELECT a.*, t.tool, t.round AS call_round, t.state AS call_state, m.step, m.answer ->> 'text' AS thought
     FROM conductor.approvals a
     JOIN conductor.tool_calls t ON t.call_id = a.call_id
     JOIN conductor.model_calls m
@@ -68,8 +73,9 @@ class Snapshots:
                 _APPROVALS + "WHERE a.session_id = $1 AND a.status = 'pending' ORDER BY a.requested_at",
                 session_id,
             )
-            steps = await _steps(connection, session_id, Status(row["status"]))
-        return _session(row, steps, pending)
+            steps = await _steps(connection, row)
+            messages = await _messages(connection, session_id)
+        return _session(row, steps, pending, messages)
 
     async def list_sessions(
         self,
@@ -137,8 +143,10 @@ class Snapshots:
             )
 
 
-def _execution(call_state: str) -> ExecutionState:
-    match CallState(call_state):
+def _execution(row: Any) -> ExecutionState:
+    if row["round"] < row["call_round"]:
+        return ExecutionState(state="not_started")  # what was decided then was not run: it was asked again
+    match CallState(row["call_state"]):
         case CallState.EXECUTING:
             return ExecutionState(state="executing")
         case CallState.SUCCEEDED:
@@ -172,6 +180,8 @@ async def _approvals(connection: Connection, sql: str, *values: Any) -> list[App
             evidence=tuple(Column.model_validate(item) for item in row["consequence"]["evidence"]),
             thought=row["thought"] or None,
             rule=row["rule"],
+            round=row["round"],
+            on_expiry=OnExpiry(row["on_expiry"]),
             status=ApprovalStatus(row["status"]),
             requested_at=row["requested_at"],
             expires_at=row["expires_at"],
@@ -183,26 +193,29 @@ async def _approvals(connection: Connection, sql: str, *values: Any) -> list[App
                     at=item["at"],
                     via=item["via"],
                     verified=item["verified"],
+                    content_sha256=item["content_sha"],
                     counted=item["counted"],
                 )
                 for item in decisions
-                if item["call_id"] == row["call_id"]
+                if (item["call_id"], item["round"]) == (row["call_id"], row["round"])
             ),
-            execution=_execution(row["call_state"]),
+            execution=_execution(row),
         )
         for row in rows
     ]
 
 
-async def _steps(connection: Connection, session_id: str, status: Status) -> tuple[StepView, ...]:
+async def _steps(connection: Connection, session: Any) -> tuple[StepView, ...]:
+    session_id = session["id"]
+    completed, chat = session["status"] == Status.COMPLETED, session["mode"] == "chat"
     answers = await connection.fetch(
         "SELECT call_no, step, counts, model, answer, latency_ms, started_at FROM conductor.model_calls "
         "WHERE session_id = $1 AND NOT superseded ORDER BY call_no",
         session_id,
     )
     calls = await connection.fetch(
-        "SELECT t.*, (SELECT a.id FROM conductor.approvals a WHERE a.call_id = t.call_id AND a.status <> 'superseded') "
-        "AS approval_id FROM conductor.tool_calls t WHERE t.session_id = $1 AND NOT t.superseded ORDER BY t.call_no, t.idx",
+        "SELECT t.*, (SELECT a.id FROM conductor.approvals a WHERE a.call_id = t.call_id AND a.status <> 'superseded' "
+        "ORDER BY a.round DESC LIMIT 1) AS approval_id FROM conductor.tool_calls t WHERE t.session_id = $1 AND NOT t.superseded ORDER BY t.call_no, t.idx",
         session_id,
     )
     spent = {
@@ -224,9 +237,43 @@ async def _steps(connection: Connection, session_id: str, status: Status) -> tup
             row,
             tuple(actions.get(row["call_no"], ())),
             spent.get(row["step"]),
-            final=status is Status.COMPLETED and row["call_no"] == last,
+            # Every turn of a chat ends with an answer; a run has one at its end.
+            final=(completed and row["call_no"] == last) or (chat and not actions.get(row["call_no"])),
         )
         for row in counted
+    )
+
+
+async def _messages(connection: Connection, session_id: str) -> tuple[MessageView, ...]:
+    rows = await connection.fetch(
+        "SELECT m.message_id, m.role, m.body, m.at, m.by, CASE WHEN m.call_no IS NULL THEN NULL ELSE "
+        "(SELECT min(c.step) FROM conductor.model_calls c WHERE c.session_id = m.session_id AND NOT c.superseded AND c.counts "
+        "AND c.call_no >= m.call_no) END AS step FROM conductor.messages m WHERE m.session_id = $1 ORDER BY m.part",
+        session_id,
+    )
+    return tuple(
+        MessageView(
+            message_id=row["message_id"],
+            role=row["role"],
+            content=row["body"],
+            at=row["at"],
+            by=row["by"],
+            before_step=row["step"],
+        )
+        for row in rows
+    )
+
+
+def _budget(row: Any) -> BudgetView | None:
+    cost, tokens = row["max_cost_usd"], row["max_total_tokens"]
+    if cost is None and tokens is None:
+        return None
+    spent = row["input_tokens"] + row["output_tokens"]
+    return BudgetView(
+        max_cost_usd=None if cost is None else float(cost),
+        max_total_tokens=tokens,
+        cost_usd_left=None if cost is None else float(max(cost - row["cost_usd"], 0)),
+        tokens_left=None if tokens is None else max(tokens - spent, 0),
     )
 
 
@@ -238,7 +285,7 @@ def _action(call: Any) -> ActionView:
         arguments=call["arguments"],
         arguments_sha256=call["args_sha"],
         status=CallState(call["state"]),
-        observation=None if result is None else result["content"],
+        observation=None if result is None else told(call["notes"], result["content"]),
         data=None if result is None else result["data"],
         truncated=result is not None and result["truncated"],
         error=None if result is None else result["error"],
@@ -285,6 +332,10 @@ def _waiting_for(row: Any, pending: list[ApprovalView]) -> str | None:
             return f"a decision about {pending[0].tool} ({pending[0].id})"
         case Phase.AWAITING_APPROVAL:
             return f"decisions about {len(pending)} calls"
+        case Phase.PAUSED:
+            return f"somebody to resume it: {row['paused']['reason']}"
+        case Phase.AWAITING_INPUT:
+            return "the next message"
         case Phase.RETRYING:
             return f"the next attempt at {row['retry']['next_at']}"
         case Phase.THINKING:
@@ -297,7 +348,9 @@ def _waiting_for(row: Any, pending: list[ApprovalView]) -> str | None:
             return None
 
 
-def _session(row: Any, steps: tuple[StepView, ...], pending: list[ApprovalView]) -> SessionView:
+def _session(
+    row: Any, steps: tuple[StepView, ...], pending: list[ApprovalView], messages: tuple[MessageView, ...]
+) -> SessionView:
     return SessionView(
         session_id=row["id"],
         status=Status(row["status"]),
@@ -320,6 +373,10 @@ def _session(row: Any, steps: tuple[StepView, ...], pending: list[ApprovalView])
         error=ErrorView.model_validate(row["error"]) if row["error"] else None,
         pending_approvals=tuple(pending),
         retry=RetryView.model_validate(row["retry"]) if row["retry"] else None,
+        mode=row["mode"],
+        paused=None if row["paused"] is None else Pause.model_validate(row["paused"]),
+        budget=_budget(row),
+        messages=messages,
         times=TimesView(
             created_at=row["created_at"],
             started_at=row["started_at"],

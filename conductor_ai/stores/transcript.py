@@ -1,6 +1,7 @@
 """The conversation of a session, read from what people, models and tools said."""
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from conductor_ai.contracts.base import JsonObject
@@ -8,6 +9,7 @@ from conductor_ai.contracts.models import AssistantTurn, ModelReply, ResultTurn,
 from conductor_ai.contracts.status import CallState
 from conductor_ai.contracts.tools import Facts, ToolResult
 from conductor_ai.digest import chained_sha256
+from conductor_ai.stores.call_words import told
 from conductor_ai.stores.postgres import Connection
 from conductor_ai.text import TO_MODEL_BYTES, shorten
 
@@ -35,6 +37,8 @@ class StoredCall:
     facts: Facts
     state: CallState
     result: ToolResult | None = None
+    round: int = 1
+    """Which time it is asked."""
 
     @property
     def replayable(self) -> bool:
@@ -53,6 +57,8 @@ class Conversation:
     cancel_requested: bool
     set_back: bool
     """True if a reset left answers behind, one of which may be for exactly this conversation."""
+    cost_usd: Decimal
+    """Spent so far."""
     output_schema: JsonObject | None = None
     turns_sha256: str = ""
     """The digest of all turns, each chained to the one before."""
@@ -97,6 +103,7 @@ def stored_call(row: Any) -> StoredCall:
         facts=Facts.model_validate(row["facts"]),
         state=CallState(row["state"]),
         result=None if row["result"] is None else ToolResult.model_validate(row["result"]),
+        round=row["round"],
     )
 
 
@@ -130,7 +137,7 @@ def _turns_of(reply: ModelReply, calls: list[Any], model: str) -> list[Turn]:
             ResultTurn(
                 provider_id=call["provider_id"],
                 tool=call["tool"],
-                text=shorten(content, TO_MODEL_BYTES),
+                text=shorten(told(call["notes"], content), TO_MODEL_BYTES),
                 ok=bool(call["ok"]),
             )
         )
@@ -147,7 +154,7 @@ async def _opening(connection: Connection, session_id: str) -> Prefix:
         "SELECT org_id, system_prompt, tools, output_schema FROM conductor.sessions WHERE id = $1", session_id
     )
     said = await connection.fetch(
-        "SELECT role, body FROM conductor.messages WHERE session_id = $1 ORDER BY part", session_id
+        "SELECT role, body FROM conductor.messages WHERE session_id = $1 AND call_no = 0 ORDER BY part", session_id
     )
     assert session is not None
     system = [session["system_prompt"], *(m["body"] for m in said if m["role"] == "system")]
@@ -169,16 +176,23 @@ async def _opening(connection: Connection, session_id: str) -> Prefix:
     return nothing.and_then(turns, 0)
 
 
-def _extended(prefix: Prefix, rows: list[Any]) -> Prefix:
-    """The prefix with these answers and the results of their calls."""
-    if not rows:
-        return prefix
-    turns = [
-        turn
-        for row in rows
-        for turn in _turns_of(ModelReply.model_validate(row["answer"]), row["calls"] or [], row["model"])
-    ]
-    return prefix.and_then(turns, rows[-1]["call_no"] + 1)
+def _extended(prefix: Prefix, rows: list[Any], written: list[Any]) -> Prefix:
+    """The prefix with these answers and the results of their calls, each after the messages that it had read.
+
+    `written`: messages in their order; those that are taken are removed.
+    """
+    turns: list[Turn] = []
+    for row in rows:
+        turns += _read_before(written, row["call_no"])
+        turns += _turns_of(ModelReply.model_validate(row["answer"]), row["calls"] or [], row["model"])
+    return prefix.and_then(turns, rows[-1]["call_no"] + 1) if rows else prefix
+
+
+def _read_before(written: list[Any], call_no: int) -> list[Turn]:
+    taken: list[Turn] = []
+    while written and written[0]["call_no"] <= call_no:
+        taken.append(UserTurn(text=written.pop(0)["body"]))
+    return taken
 
 
 async def conversation(
@@ -190,13 +204,13 @@ async def conversation(
     """
     prefix = known if known is not None and known.before <= before else await _opening(connection, session_id)
     flags = await connection.fetchrow(
-        "SELECT cancel_requested_at IS NOT NULL AS cancel_requested, EXISTS (SELECT FROM conductor.model_calls m WHERE "
+        "SELECT cancel_requested_at IS NOT NULL AS cancel_requested, cost_usd, EXISTS (SELECT FROM conductor.model_calls m WHERE "
         "m.session_id = s.id AND m.superseded) AS set_back FROM conductor.sessions s WHERE id = $1",
         session_id,
     )
     rows = await connection.fetch(
         "SELECT call_no, model, answer, (SELECT jsonb_agg(jsonb_build_object('provider_id', t.provider_id, 'tool', t.tool, "
-        "'content', t.result -> 'content', 'ok', t.result -> 'ok', 'final', t.state = ANY($4)) ORDER BY t.idx) "
+        "'notes', t.notes, 'content', t.result -> 'content', 'ok', t.result -> 'ok', 'final', t.state = ANY($4)) ORDER BY t.idx) "
         "FROM conductor.tool_calls t WHERE t.session_id = m.session_id AND t.call_no = m.call_no AND NOT t.superseded) AS calls "
         "FROM conductor.model_calls m WHERE session_id = $1 AND NOT superseded AND call_no >= $2 AND call_no < $3 "
         "ORDER BY call_no",
@@ -205,10 +219,19 @@ async def conversation(
         before,
         _FINAL,
     )
+    # What people wrote since the start; what came with it is in the opening.
+    written = await connection.fetch(
+        "SELECT body, call_no FROM conductor.messages WHERE session_id = $1 AND call_no > 0 AND call_no >= $2 "
+        "AND call_no <= $3 ORDER BY call_no, part",
+        session_id,
+        prefix.before,
+        before,
+    )
     assert flags is not None
     first_open = next((n for n, row in enumerate(rows) if not all(c["final"] for c in row["calls"] or ())), len(rows))
-    prefix = _extended(prefix, rows[:first_open])
-    whole = _extended(prefix, rows[first_open:])
+    prefix = _extended(prefix, rows[:first_open], written)
+    whole = _extended(prefix, rows[first_open:], written)
+    whole = whole.and_then(_read_before(written, before), before)
     found = Conversation(
         org_id=whole.org_id,
         system=whole.system,
@@ -216,6 +239,7 @@ async def conversation(
         tools=whole.tools,
         cancel_requested=flags["cancel_requested"],
         set_back=flags["set_back"],
+        cost_usd=flags["cost_usd"],
         output_schema=whole.output_schema,
         turns_sha256=whole.turns_sha256,
     )

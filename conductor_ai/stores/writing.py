@@ -53,6 +53,8 @@ _PHASE = f"""
       WHEN status = 'pending' THEN '{Phase.QUEUED}'
       WHEN EXISTS (SELECT FROM conductor.approvals a WHERE a.session_id = s.id AND a.status = 'pending')
         THEN '{Phase.AWAITING_APPROVAL}'
+      WHEN paused IS NOT NULL THEN '{Phase.PAUSED}'
+      WHEN awaiting_input THEN '{Phase.AWAITING_INPUT}'
       WHEN retry IS NOT NULL THEN '{Phase.RETRYING}'
       WHEN EXISTS (SELECT FROM conductor.tool_calls t WHERE t.session_id = s.id AND t.call_no = s.last_call_no
                    AND NOT t.superseded AND t.state IN ('ready', 'waiting', 'executing')) THEN '{Phase.CALLING_TOOL}'
@@ -73,7 +75,7 @@ _FLUSH = f"""
 
 _LOCK = """
     SELECT id, org_id, status, run_id, start_state, version, steps, last_call_no, cost_usd, retry, cancel_requested_at,
-      stop_reason, error
+      stop_reason, error, awaiting_input
     FROM conductor.sessions WHERE id = $1 FOR NO KEY UPDATE
 """
 """Without what may be large (prompt, input, answer): every write begins with this."""
@@ -159,8 +161,14 @@ async def _claim(writer: Writer, fence: Fence, run_id: str) -> None:
             "WHERE a.session_id = $1 AND a.status = 'pending' AND t.call_id = a.call_id AND t.superseded",
             fence.session_id,
         )
+    # Whoever replays the notice of a message reads it again; one that nobody announces again is read all the same.
+    await connection.execute(
+        "UPDATE conductor.messages SET call_no = NULL WHERE session_id = $1 AND call_no >= $2",
+        fence.session_id,
+        max(fence.next_call_no, 1),
+    )
     await writer.update(
-        "run_id = $2, clock = 0, retry = NULL, status = 'running', started_at = coalesce(started_at, clock_timestamp()), "
+        "run_id = $2, clock = 0, retry = NULL, paused = NULL, status = 'running', started_at = coalesce(started_at, clock_timestamp()), "
         "last_call_no = least(last_call_no, $3), start_state = 'started', "
         "steps = (SELECT count(DISTINCT step) FROM conductor.model_calls WHERE session_id = $1 AND NOT superseded AND counts)",
         run_id,

@@ -25,7 +25,9 @@ from activities.tool import ToolActivities
 from activities.tools.registry import Registry
 from conductor_ai import names
 from conductor_ai.contracts.tools import Queue
+from conductor_ai.policy_file import load_policy
 from conductor_ai.settings import Settings
+from conductor_ai.stores.call_changes import Changes
 from conductor_ai.stores.call_journal import CallJournal
 from conductor_ai.stores.ending import Ending
 from conductor_ai.stores.hot import Hot, HotCopies
@@ -86,6 +88,8 @@ async def worker_parts(
         engine = Engine(client, settings.task_queue)
         journal = Journal(database, engine.current_run, copies)
         calls, ending = CallJournal(journal, allow_unverified=settings.allow_signals), Ending(journal)
+        changes = Changes(journal, allow_unverified=settings.allow_signals)
+        policy = load_policy(settings.approval_policy)
         serves_code = Queue.SANDBOX.value in settings.worker_queues
         sandbox: Sandbox = OffSandbox("Not used.")
         if registry is None:
@@ -96,12 +100,13 @@ async def worker_parts(
         models = ModelActivities(
             ModelJournal(journal),
             registry,
-            InlineTools(calls, registry),
+            policy,
+            InlineTools(calls, registry, policy),
             factories if factories is not None else provider_factories(settings),
             hot,
         )
         stack.push_async_callback(models.close)
-        tools = ToolActivities(calls, ending, registry)
+        tools = ToolActivities(calls, ending, registry, policy)
         yield WorkerParts(
             client=client,
             database=database,
@@ -110,7 +115,7 @@ async def worker_parts(
             sandbox=sandbox,
             models=models,
             tools=tools,
-            snapshot=SnapshotActivities(calls, ending, tools, engine),
+            snapshot=SnapshotActivities(changes, ending, tools, engine),
             reconciler=Reconciler(Sessions(journal), ending, tools, engine, settings.reconcile_seconds),
             published=Tools(database),
         )
@@ -146,6 +151,7 @@ def workers(settings: Settings, parts: WorkerParts) -> list[Worker]:
                 activities=[
                     parts.models.call_model,
                     parts.tools.prepare_call,
+                    parts.tools.revise_call,
                     parts.tools.run_tool,
                     parts.snapshot.record,
                     parts.snapshot.finish,

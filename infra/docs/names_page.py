@@ -34,6 +34,10 @@ def render() -> str:
     handlers = [
         (f"`{names.WORKFLOW}`", "workflow", docs["WORKFLOW"]),
         (f"`{names.DECIDE}`", "signal and update", docs["DECIDE"]),
+        (f"`{names.PAUSE}`", "signal and update", docs["PAUSE"]),
+        (f"`{names.RESUME}`", "signal and update", docs["RESUME"]),
+        (f"`{names.SET_BUDGET}`", "update", docs["SET_BUDGET"]),
+        (f"`{names.MESSAGE}`", "signal and update", docs["MESSAGE"]),
         (f"`{names.STATE}`", "query", docs["STATE"]),
         (f"`{names.TASK_QUEUE}`", "task queue", docs["TASK_QUEUE"]),
         (

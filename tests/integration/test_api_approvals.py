@@ -12,7 +12,7 @@ from conductor_ai.contracts.session import CallExpired, Fence
 from conductor_ai.contracts.status import StopReason
 from conductor_ai.names import new_id
 from conductor_ai.stores.access import Role
-from conductor_ai.stores.call_journal import CallJournal
+from conductor_ai.stores.call_changes import Changes
 from conductor_ai.stores.hot import Hot
 from conductor_ai.stores.postgres import Database
 from conductor_ai.temporal import Engine
@@ -32,7 +32,7 @@ async def test_inbox(api: Api) -> None:
     assert shown["arguments"] == {"query": "SELECT 1"}
     assert shown["arguments_sha256"] == made[0]["arguments_sha256"]
     assert (shown["tool"], shown["status"], shown["rule"]) == ("sql_query", "pending", "a rule")
-    assert shown["allowed_decisions"] == ["approve", "deny"]
+    assert shown["allowed_decisions"] == ["approve", "deny", "edit", "answer"]
     assert shown["execution"] == {"state": "not_started"}
     assert shown["thought"] == "I want to look."
     await api.decide(made[0], "deny")
@@ -100,7 +100,7 @@ async def test_late(api: Api, recorded: bool) -> None:
     session_id = await api.start()
     approval = await api.hand.ask(session_id, seconds=0.01)
     if recorded:
-        await CallJournal(api.hand.journal).record(
+        await Changes(api.hand.journal).record(
             Fence(session_id=session_id, next_call_no=2),
             await api.deps.engine.current_run(session_id) or "",
             1,
@@ -167,9 +167,13 @@ async def test_tenancy(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "code", "pointer"),
     [
-        ({"decision": "edit", "arguments": {}}, "not_supported", "/decision"),
-        ({"decision": "answer", "answer": "x"}, "not_supported", "/decision"),
-        ({"decision": "approve", "remember": {}}, "not_supported", "/remember"),
+        ({"decision": "edit"}, "invalid_request", ""),
+        ({"decision": "answer"}, "invalid_request", ""),
+        ({"decision": "deny", "arguments": {}}, "invalid_request", ""),
+        ({"decision": "edit", "arguments": {"n": 2**60}}, "invalid_request", "/arguments"),
+        ({"decision": "deny", "remember": {}}, "invalid_request", ""),
+        ({"decision": "approve", "remember": {"match": "template"}}, "invalid_request", "/remember"),
+        ({"decision": "approve", "remember": {"uses": 0}}, "invalid_request", "/remember/uses"),
         ({"decision": "maybe"}, "invalid_request", "/decision"),
         ({"decision": "approve", "by": "somebody else"}, "invalid_request", "/by"),
         ({"decision": "approve", "comment": "x" * 4001}, "invalid_request", "/comment"),
@@ -177,7 +181,7 @@ async def test_tenancy(api: Api) -> None:
     ],
 )
 async def test_odd_decisions(api: Api, body: dict[str, Any], code: str, pointer: str) -> None:
-    """What cannot be decided yet, or at all, is refused; nobody can say in the body who they are."""
+    """What is no decision is refused; nobody can say in the body who they are."""
     approval = await api.hand.ask(await api.start())
     given = {"arguments_sha256": approval["arguments_sha256"], **body}
     answer = await api.post(f"/v1/approvals/{approval['id']}/decision", given)

@@ -43,7 +43,7 @@ async def test_a_zombie_of_the_old_run_writes_nothing(place: Place) -> None:
     with pytest.raises(Fenced):
         await place.answered(session_id, "old", 2, old)
     with pytest.raises(Fenced):
-        await place.calls.record(fence(session_id), "old", 9, ())
+        await place.changes.record(fence(session_id), "old", 9, ())
     with pytest.raises(Fenced):
         await place.finish(session_id, "old")
     after = await place.view(session_id)
@@ -101,7 +101,7 @@ async def test_after_the_end_only_usage_and_the_calls_own_state_change(place: Pl
     with pytest.raises(Fenced):
         await place.answered(session_id, "run", 2)
     with pytest.raises(Fenced):
-        await place.calls.record(
+        await place.changes.record(
             fence(session_id), "run", 9, (CallExpired(call_id=asked.call_id, at=datetime.now(UTC)),)
         )
     with pytest.raises(Fenced):

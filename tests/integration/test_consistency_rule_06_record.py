@@ -29,15 +29,15 @@ async def test_a_late_record_loses(place: Place) -> None:
     await place.answered(session_id, "run", 1, stored)
     approval = await place.asked_about(session_id, "run", stored)
     late: Change = CallExpired(call_id=stored.call_id, at=datetime.now(UTC))
-    await place.calls.record(fence(session_id), "run", 2, ())
+    await place.changes.record(fence(session_id), "run", 2, ())
     naive = await place.value(
         "SELECT count(*) FROM conductor.approvals WHERE call_id = $1 AND status = 'pending'", stored.call_id
     )
-    outcome = await place.calls.record(fence(session_id), "run", 1, (late,))
+    outcome = await place.changes.record(fence(session_id), "run", 1, (late,))
     assert (naive, outcome.applied, await place.status_of(approval)) == (1, False, "pending")
-    again = await place.calls.record(fence(session_id), "run", 2, (late,))
+    again = await place.changes.record(fence(session_id), "run", 2, (late,))
     assert not again.applied
-    newer = await place.calls.record(fence(session_id), "run", 3, (late,))
+    newer = await place.changes.record(fence(session_id), "run", 3, (late,))
     assert (newer.applied, await place.status_of(approval)) == (True, "expired")
 
 
@@ -51,7 +51,7 @@ async def test_several_changes_at_once(place: Place) -> None:
         await place.asked_about(session_id, "run", stored)
     for stored in (running, reading):
         await place.calls.claim(fence(session_id), "run", 1, stored.call_id, decision=None, must_be_approved=False)
-    await place.calls.record(
+    await place.changes.record(
         fence(session_id),
         "run",
         1,
@@ -80,7 +80,7 @@ async def test_a_denial_of_a_call_that_was_approved_before_leaves_a_result(place
     await place.answered(session_id, "run", 1, stored)
     await place.asked_about(session_id, "run", stored)
     await place.sessions.decided(session_id, decision_of(stored))
-    await place.calls.record(fence(session_id), "run", 1, (CallDenied(decision=decision_of(stored, "deny")),))
+    await place.changes.record(fence(session_id), "run", 1, (CallDenied(decision=decision_of(stored, "deny")),))
     assert await place.state_of(stored) == "denied"
 
 

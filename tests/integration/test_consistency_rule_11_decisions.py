@@ -41,7 +41,7 @@ async def test_api_and_workflow_write_the_same_decision_at_once(place: Place) ->
     decision = decision_of(stored, "deny")
     await asyncio.gather(
         place.sessions.decided(session_id, decision),
-        place.calls.record(fence(session_id), "run", 1, (CallDenied(decision=decision),)),
+        place.changes.record(fence(session_id), "run", 1, (CallDenied(decision=decision),)),
     )
     assert await place.value("SELECT count(*) FROM conductor.decisions WHERE call_id = $1", stored.call_id) == 1
     kinds = [kind for _, kind in await place.events(session_id)]
@@ -53,7 +53,7 @@ async def test_two_people_decide_and_one_counts(place: Place) -> None:
     session_id, stored, approval = await waits(place)
     for kind, by in (("approve", "ann"), ("deny", "bob")):
         decision = decision_of(stored, kind, by=by)
-        await place.sessions.intend(ORG, decision)
+        await place.intentions.intend(ORG, decision)
         await place.sessions.decided(session_id, decision)
     shown = await place.snapshots.approval(ORG, approval)
     assert shown is not None
@@ -67,8 +67,8 @@ async def test_an_intention_makes_a_signal_verified(place: Place) -> None:
     """The API wrote down who decides before it sent the signal, which cannot prove it: the record says who it was."""
     session_id, stored, approval = await waits(place)
     meant = decision_of(stored, decision_id="known", by="ann", comment="fine")
-    await place.sessions.intend(ORG, meant)
-    await place.sessions.intend(ORG, meant)  # a repeated request
+    await place.intentions.intend(ORG, meant)
+    await place.intentions.intend(ORG, meant)  # a repeated request
     shown = await place.snapshots.approval(ORG, approval)
     assert shown is not None
     assert [d.counted for d in shown.decisions] == [False]
@@ -82,13 +82,13 @@ async def test_an_intention_makes_a_signal_verified(place: Place) -> None:
 async def test_an_intention_proves_nothing_else(place: Place) -> None:
     """The id of an approval that ann intends does not make somebody's denial hers, nor a guess of another org."""
     session_id, stored, approval = await waits(place)
-    await place.sessions.intend(ORG, decision_of(stored, "approve", decision_id="known", by="ann"))
+    await place.intentions.intend(ORG, decision_of(stored, "approve", decision_id="known", by="ann"))
     with pytest.raises(Conflict):
-        await place.sessions.intend(ORG, decision_of(stored, "deny", decision_id="known", by="ann"))
+        await place.intentions.intend(ORG, decision_of(stored, "deny", decision_id="known", by="ann"))
     with pytest.raises(NotFound):
-        await place.sessions.intend("org_other", decision_of(stored, decision_id="other"))
+        await place.intentions.intend("org_other", decision_of(stored, decision_id="other"))
     forged = decision_of(stored, "deny", decision_id="known", by="temporal-access", verified=False, via="signal")
-    await place.calls.record(fence(session_id), "run", 1, (CallDenied(decision=forged),))
+    await place.changes.record(fence(session_id), "run", 1, (CallDenied(decision=forged),))
     shown = await place.snapshots.approval(ORG, approval)
     assert shown is not None
     counted = [d for d in shown.decisions if d.counted]

@@ -1,6 +1,5 @@
 """U+0000 and lone surrogates, wherever text comes in: stored with U+FFFD, and never a write that cannot succeed."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -16,7 +15,7 @@ from conductor_ai.names import new_id
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.sessions import IdempotencyKey, Message, NewSession
 from conductor_ai.testing import ScriptedProvider
-from tests.places import ORG, Place, call, decision_of, fence
+from tests.places import ORG, Place, asking, call, decision_of, fence
 from tests.rig import answer, rig
 from tests.tools import FakeTool, Say
 
@@ -52,7 +51,7 @@ async def test_what_a_caller_sends(database: Database) -> None:
     stored = call("sql_query")
     await place.answered(session_id, "run", 1, stored)
     await place.asked_about(session_id, "run", stored)
-    await place.sessions.intend(ORG, decision_of(stored, decision_id=BAD, by=BAD, comment=BAD))
+    await place.intentions.intend(ORG, decision_of(stored, decision_id=BAD, by=BAD, comment=BAD))
     await place.sessions.decided(session_id, decision_of(stored, "deny", decision_id=BAD + "2", by=BAD, comment=BAD))
     await place.sessions.request_cancel(ORG, session_id, BAD)
     view = await place.view(session_id)
@@ -68,12 +67,12 @@ async def test_what_activities_write(database: Database) -> None:
     reply = ModelReply(stop=Stop.TOOL_CALLS, text=BAD, native=({"thinking": BAD},))
     await place.answered(session_id, "run", 1, stored, other, reply=reply)
     shown = Consequence(summary=BAD, evidence=(Column(label=BAD, value=BAD),), data={BAD: BAD})
-    await place.calls.ask(fence(session_id), "run", stored, shown, datetime.now(UTC) + timedelta(hours=1), "a rule")
+    await place.calls.ask(fence(session_id), "run", asking(stored, shown))
     await place.calls.claim(fence(session_id), "run", 1, other.call_id, decision=None, must_be_approved=False)
     await place.calls.released(fence(session_id), "run", 1, other.call_id, next_at=None, reason=BAD)
     await place.calls.claim(fence(session_id), "run", 2, other.call_id, decision=None, must_be_approved=False)
     await place.calls.settled(session_id, "run", 2, other.call_id, CallState.FAILED, result)
-    await place.calls.record(fence(session_id), "run", 1, (CallFailed(call_id=stored.call_id, message=BAD),))
+    await place.changes.record(fence(session_id), "run", 1, (CallFailed(call_id=stored.call_id, message=BAD),))
     await place.finish(session_id, "run", StopReason.ERROR, error_code="internal", error_message=BAD)
     view = await place.view(session_id)
     assert view.error is not None

@@ -107,7 +107,7 @@ async def test_the_retry_of_one_call_is_not_hidden_by_another(place: Place) -> N
     await place.calls.claim(fence(session_id), "run", 1, waits.call_id, decision=None, must_be_approved=False)
     await place.calls.released(fence(session_id), "run", 1, waits.call_id, next_at=LATER, reason="Docker is away.")
     await place.calls.claim(fence(session_id), "run", 1, goes.call_id, decision=None, must_be_approved=False)
-    await place.calls.record(fence(session_id), "run", 1, (CallExpired(call_id=third.call_id, at=LATER),))
+    await place.changes.record(fence(session_id), "run", 1, (CallExpired(call_id=third.call_id, at=LATER),))
     view = await place.view(session_id)
     assert view.retry is not None
     assert (view.phase, view.retry.call_id) == ("retrying", waits.call_id)
@@ -122,7 +122,7 @@ async def test_a_call_that_failed_before_its_claim_is_closed(place: Place) -> No
     approval = await place.asked_about(session_id, "run", stored)
     decision = decision_of(stored, by="temporal-access", verified=False, via="signal")
     failed = CallFailed(call_id=stored.call_id, message="No worker has it.", decision=decision)
-    await place.calls.record(fence(session_id), "run", 1, (failed,))
+    await place.changes.record(fence(session_id), "run", 1, (failed,))
     view = await place.view(session_id)
     assert (await place.state_of(stored), await place.status_of(approval)) == ("failed", "approved")
     assert (view.pending_approvals, view.phase) == ((), "thinking")
@@ -134,7 +134,7 @@ async def test_what_counted_is_shown_as_it_was(place: Place) -> None:
     await place.answered(session_id, "run", 1, stored)
     approval = await place.asked_about(session_id, "run", stored)
     intended = decision_of(stored, "deny", by="alice")
-    await place.sessions.intend("org_test", intended)
+    await place.intentions.intend("org_test", intended)
     signal = decision_of(
         stored, "approve", decision_id=intended.decision_id, by="temporal-access", verified=False, via="signal"
     )

@@ -52,9 +52,9 @@ async def test_a_long_session_reads_only_what_is_new(place: Place, monkeypatch: 
     """The rows that a step reads are as many in the tenth step as in the second."""
     read: list[int] = []
 
-    def counted(prefix: Prefix, rows: list[Any]) -> Prefix:
+    def counted(prefix: Prefix, rows: list[Any], written: list[Any]) -> Prefix:
         read.append(len(rows))
-        return extended(prefix, rows)
+        return extended(prefix, rows, written)
 
     import conductor_ai.stores.transcript as module
 

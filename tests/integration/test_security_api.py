@@ -18,17 +18,19 @@ from api import bodies
 from api.problems import Refused
 from api.requests import DecisionBody, RunRequest
 from conductor_ai.stores.access import Role
-from tests.fixtures_api import HELLO, Api, is_problem
+from tests.fixtures_api import HELLO, Api, example_body, is_problem, routes
 from tests.fixtures_socket import listening
 
 RUN = "/v1/agents/run"
 JSON = {"Content-Type": "application/json"}
 
 
-async def routes(api: Api) -> list[tuple[str, str]]:
-    """Every method and path of the documentation under /v1."""
-    paths = (await api.http.get("/openapi.json")).json()["paths"]
-    return [(method.upper(), path) for path, ways in paths.items() if path.startswith("/v1/") for method in ways]
+async def a_grant(api: Api) -> str:
+    """The id of a grant of this organisation."""
+    approval = await api.hand.ask(await api.start())
+    given = {"decision": "approve", "arguments_sha256": approval["arguments_sha256"], "remember": {}}
+    assert (await api.post(f"/v1/approvals/{approval['id']}/decision", given)).is_success
+    return str((await api.get("/v1/grants")).json()["data"][0]["id"])
 
 
 def same_but_for_the_request(one: httpx.Response, other: httpx.Response) -> bool:
@@ -45,11 +47,13 @@ async def test_another_organisations_things_on_every_route(api: Api, redis_url: 
     other = await api.other()
     body = {"decision": "approve", "arguments_sha256": approval["arguments_sha256"]}
     ids = {"session_id": session_id, "approval_id": approval["id"], "call_id": approval["call_id"]}
+    grant_id = await a_grant(api)
+    ids |= {"step_id": approval["call_id"], "grant_id": grant_id}
     never = {name: value[: value.index("_") + 1] + "0" * 32 for name, value in ids.items()}
     assert (await api.get(f"/v1/agents/{session_id}")).is_success  # Leaves a copy.
     for _ in range(2):
         for method, path in await routes(api):
-            content = json.dumps(body) if "decision" in path else "{}" if method == "POST" else ""
+            content = json.dumps(body) if path.endswith("/decision") else await example_body(api, method, path)
             asked: dict[str, Any] = {"headers": {**other.as_(Role.ADMIN), **JSON}, "content": content}
             if not any(f"{{{name}}}" in path for name in ids):
                 if method == "GET" and "{" not in path:
@@ -201,6 +205,7 @@ async def test_nothing_makes_it_a_fault_of_the_server(
     session_id = await api.start()
     approval = await api.hand.ask(session_id)
     ids = {"session_id": session_id, "approval_id": approval["id"], "name": "web_fetch", "model_id": "demo"}
+    ids |= {"step_id": "1", "grant_id": "grant_" + "0" * 32}
     queries = (
         "wait=-1", "wait=nan", "since_version=-1", "steps_after=1e3", f"since_version={'9' * 30}", "limit=%F0%9F%98%80",
         "cursor=%00", "cursor=====", f"cursor={'A' * 499}", "cursor=%ff%fe", "status=%00", "model=%ed%a0%80%00", "&&&=&=",

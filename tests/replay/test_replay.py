@@ -80,7 +80,7 @@ class Changed(Session):
         """As before."""
         return await super().run(session)
 
-    async def _ask_model(self, ask: AskModel) -> ModelOutcome:
+    async def _ask_model(self, ask: AskModel) -> ModelOutcome | None:
         await asyncio.sleep(1)
         return await super()._ask_model(ask)
 

@@ -7,7 +7,7 @@ import pytest
 
 from activities.tools.base import Call
 from activities.tools.registry import Registry, discover, named_modules
-from conductor_ai import approvals
+from conductor_ai.approvals import SHIPPED, Effect, Subject
 from conductor_ai.contracts.models import ProposedCall
 from infra.docs.source import ROOT
 
@@ -64,7 +64,7 @@ def test_the_example_is_asked_and_replayable(registry: Registry) -> None:
     assert found is not None
     facts = tool.facts(found[1])
     assert (facts.writes, facts.replayable) == (False, True)
-    assert approvals.rule("business_days", facts).effect is approvals.Effect.ASK
+    assert SHIPPED.rule(Subject("business_days", facts)).effect is Effect.ASK
     assert tool.spec.requires_approval
 
 

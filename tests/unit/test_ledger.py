@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, Decision, DecisionRequest, VerdictKind
+from conductor_ai.contracts.session import Carried
 from workflows.pending import DECIDED_MAX, EARLY_MAX, Ledger, Waiting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,16 +54,14 @@ def test_any_sequence_is_legal(operations: list[tuple[str, str, str, int]], allo
                 registered[call_id] = waiting(call_id, now)
                 ledger.register(registered[call_id])
             case "take":
-                if (decision := ledger.decision(call_id)) is not None:
+                if (decision := ledger.decision((call_id, 1))) is not None:
                     assert told.setdefault(call_id, decision) == decision
-                ledger.expire(call_id)
+                ledger.expire((call_id, 1))
             case "forget":
-                ledger.forget(call_id)
+                ledger.forget((call_id, 1))
             case "carry":
                 if not ledger.waiting:
-                    ledger = Ledger.restore(
-                        tuple(ledger.decided.values()), tuple(ledger.early.values()), allow_signals=allow_signals
-                    )
+                    ledger = Ledger.restore(ledger.carry(Carried()), allow_signals=allow_signals)
             case "approve" | "deny" | "wrong digest":
                 kind = "deny" if what == "deny" else "approve"
                 digest = "another" if what == "wrong digest" else sha(call_id)
@@ -78,14 +77,14 @@ def test_any_sequence_is_legal(operations: list[tuple[str, str, str, int]], allo
                 if verdict.kind in (VerdictKind.SAME_AGAIN, VerdictKind.ALREADY_DECIDED):
                     assert verdict.decision is not None
                     assert told.setdefault(call_id, verdict.decision) == verdict.decision
-        for decided_id, decision in ledger.decided.items():
+        for (decided_id, _), decision in ledger.decided.items():
             assert decision.arguments_sha256 == sha(decided_id)
             assert told.setdefault(decided_id, decision) == decision
             assert decision.at < registered[decided_id].expires_at
             assert not decision.verified, "only the store can know who it was"
         assert not set(ledger.decided) & set(ledger.waiting)
         for call_id_, decision in told.items():
-            assert ledger.decision(call_id_) == decision
+            assert ledger.decision((call_id_, 1)) == decision
 
 
 @given(st.integers(DECIDED_MAX, DECIDED_MAX + 60))
@@ -99,8 +98,8 @@ def test_no_accepted_decision_is_forgotten_before_it_is_taken(count: int) -> Non
     for name in names:
         assert ledger.decide(request(name), START).kind is VerdictKind.ACCEPTED
     for name in names:
-        assert ledger.decision(name) is not None
-        ledger.expire(name)
+        assert ledger.decision((name, 1)) is not None
+        ledger.expire((name, 1))
     ledger.register(waiting("last"))
     ledger.decide(request("last"), START)
     assert len(ledger.decided) <= DECIDED_MAX + 1
@@ -114,7 +113,7 @@ def test_a_decision_before_the_call_counts_by_its_digest() -> None:
     assert ledger.decide(request("a", "approve"), START).kind is VerdictKind.UNKNOWN_CALL
     assert ledger.decide(request("a", "deny"), START).kind is VerdictKind.UNKNOWN_CALL
     ledger.register(waiting("a"))
-    decision = ledger.decision("a")
+    decision = ledger.decision(("a", 1))
     assert decision is not None
     assert decision.decision == "approve"
 
@@ -124,7 +123,7 @@ def test_an_early_decision_does_not_outlive_the_expiry() -> None:
     ledger = Ledger()
     ledger.decide(request("a"), START + TTL)
     ledger.register(waiting("a"))
-    assert ledger.decision("a") is None
+    assert ledger.decision(("a", 1)) is None
 
 
 def test_early_decisions_are_bounded() -> None:
@@ -142,7 +141,7 @@ def test_late_is_expired_to_the_instant() -> None:
         ledger.register(waiting(name))
     assert ledger.decide(request("a"), START + TTL).kind is VerdictKind.EXPIRED
     assert ledger.decide(request("b"), START + TTL - timedelta(microseconds=1)).kind is VerdictKind.ACCEPTED
-    ledger.expire("a")
+    ledger.expire(("a", 1))
     assert ledger.decide(request("a"), START + TTL).kind is VerdictKind.EXPIRED
 
 

@@ -15,6 +15,7 @@ from conductor_ai import ports
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     ports.CALL_MODEL: ModelActivities.call_model,
     ports.PREPARE_CALL: ToolActivities.prepare_call,
+    ports.REVISE_CALL: ToolActivities.revise_call,
     ports.RUN_TOOL: ToolActivities.run_tool,
     ports.RECORD: SnapshotActivities.record,
     ports.FINISH: SnapshotActivities.finish,

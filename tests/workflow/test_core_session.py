@@ -86,7 +86,7 @@ def test_what_is_carried_over_fits() -> None:
             comment="\U0001f600" * 4000,
         )
         ledger.decide(request, now)
-        ledger.expire(call_id)
+        ledger.expire((call_id, 1))
     given = SessionInput(session_id="sess", org_id="org", model="demo", tools=(), max_steps=1)
     made = module.Session(given)
     made._ledger = ledger

@@ -157,7 +157,7 @@ async def test_parallel_denials_are_both_recorded(temporal: Client, store_url: s
     recording, go_on = asyncio.Event(), asyncio.Event()
     batches: list[int] = []
     async with rig(temporal, store_url, task_queue, replies=[four, answer()], tools=[tool], run=False) as r:
-        record = r.parts.snapshot._calls.record
+        record = r.parts.snapshot._changes.record
 
         async def hooked(fence: Any, run_id: str, clock: int, changes: Any) -> Any:
             batches.append(len(changes))
@@ -165,7 +165,7 @@ async def test_parallel_denials_are_both_recorded(temporal: Client, store_url: s
             await go_on.wait()
             return await record(fence, run_id, clock, changes)
 
-        r.parts.snapshot._calls.record = hooked  # type: ignore[method-assign]
+        r.parts.snapshot._changes.record = hooked  # type: ignore[method-assign]
         async with activity_worker(r), workflow_worker(r):
             session_id = await r.start()
             approvals = await r.pending(session_id, 4)

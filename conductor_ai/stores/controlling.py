@@ -1,0 +1,122 @@
+"""The API's writes about a session that runs: messages to it, and its limits. Scoped by org."""
+
+from dataclasses import dataclass
+
+from conductor_ai.contracts.control import Limits
+from conductor_ai.contracts.session import SessionInput
+from conductor_ai.errors import Code, Conflict, NotFound
+from conductor_ai.names import new_id
+from conductor_ai.stores.writing import Journal, Writer
+from conductor_ai.text import clean
+
+MESSAGES_MAX = 10_000
+"""Messages of one session."""
+
+
+@dataclass(frozen=True)
+class Posted:
+    """A message in the store."""
+
+    message_id: str
+    session_id: str
+    start: SessionInput | None
+    """To start the workflow with, if Temporal may not have accepted it yet."""
+
+
+class Controls:
+    """Writes of the routes for messages and budgets."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def post(self, org_id: str, session_id: str, text: str, by: str) -> Posted:
+        """Store a message that nobody has read.
+
+        Raises:
+            NotFound: this org has no such session.
+            Conflict: it has ended, is being cancelled, or has as many messages as it may.
+        """
+        message_id = new_id("msg")
+
+        async def change(writer: Writer) -> SessionInput | None:
+            await _of(writer, org_id)
+            if writer.ended or writer.row["cancel_requested_at"] is not None:
+                raise Conflict("The session has ended, or is being cancelled; it reads no more messages.")
+            part = await writer.connection.fetchval(
+                "SELECT coalesce(max(part), -1) + 1 FROM conductor.messages WHERE session_id = $1", session_id
+            )
+            if part >= MESSAGES_MAX:
+                raise Conflict(
+                    f"The session has {MESSAGES_MAX} messages, which is the most. Start another one.",
+                    code=Code.TOO_MANY_MESSAGES,
+                )
+            await writer.connection.execute(
+                "INSERT INTO conductor.messages (session_id, part, role, body, message_id, call_no, by) "
+                "VALUES ($1, $2, 'user', $3, $4, NULL, $5)",
+                session_id,
+                part,
+                clean(text),
+                message_id,
+                by,
+            )
+            writer.event("message.received", {"message_id": message_id, "by": by})
+            if writer.row["start_state"] != "starting":
+                return None
+            stored = await writer.connection.fetchval("SELECT input FROM conductor.sessions WHERE id = $1", session_id)
+            return SessionInput.model_validate(stored)
+
+        start = await self._journal.write_unfenced(session_id, change)
+        return Posted(message_id, session_id, start)
+
+    async def withdraw(self, posted: Posted) -> None:
+        """Take a message back that the session did not take."""
+
+        async def change(writer: Writer) -> None:
+            gone = await writer.connection.fetchval(
+                "DELETE FROM conductor.messages WHERE session_id = $1 AND message_id = $2 AND call_no IS NULL RETURNING true",
+                posted.session_id,
+                posted.message_id,
+            )
+            if gone:
+                writer.event("message.refused", {"message_id": posted.message_id})
+
+        await self._journal.write_unfenced(posted.session_id, change)
+
+    async def limits(self, org_id: str, session_id: str) -> Limits:
+        """What the session may spend, as it is stored.
+
+        Raises:
+            NotFound: this org has no such session.
+        """
+        async with self._journal.database.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT max_cost_usd, max_total_tokens FROM conductor.sessions WHERE org_id = $1 AND id = $2",
+                org_id,
+                session_id,
+            )
+        if row is None:
+            raise NotFound("There is no such session.")
+        return Limits(max_cost_usd=row["max_cost_usd"], max_total_tokens=row["max_total_tokens"])
+
+    async def set_limits(self, org_id: str, session_id: str, limits: Limits, by: str) -> None:
+        """Write the limits that the workflow has accepted, so that the caller reads their own write.
+
+        Raises:
+            NotFound: this org has no such session.
+        """
+
+        async def change(writer: Writer) -> None:
+            await _of(writer, org_id)
+            if writer.ended:
+                return
+            await writer.update(
+                "max_cost_usd = $2, max_total_tokens = $3", limits.max_cost_usd, limits.max_total_tokens
+            )
+            writer.event("session.limits_changed", {"limits": limits.model_dump(mode="json"), "by": by})
+
+        await self._journal.write_unfenced(session_id, change)
+
+
+async def _of(writer: Writer, org_id: str) -> None:
+    if writer.row["org_id"] != org_id:
+        raise NotFound("There is no such session.")
