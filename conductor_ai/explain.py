@@ -121,8 +121,8 @@ def _cancelling(facts: ExplainFacts) -> Finding | None:
     stored = facts.stored
     if stored.phase is not Phase.CANCELLING and stored.cancel_requested_at is None:
         return None
-    running = [item.activity for item in _activities(facts) if item.state in ("started", "cancel_requested")]
-    what = f" {', '.join(sorted(set(running)))} is being stopped." if running else ""
+    running = sorted({item.activity for item in _activities(facts) if item.state in ("started", "cancel_requested")})
+    what = f" What runs is being stopped: {', '.join(running)}." if running else ""
     since = f" {_ago(facts, stored.cancel_requested_at)}" if stored.cancel_requested_at else ""
     return Finding(
         reason=Reason.CANCELLING,
@@ -266,7 +266,8 @@ def _running(facts: ExplainFacts) -> Finding | None:
     for item in _activities(facts):
         if item.state not in ("started", "cancel_requested") or item.activity not in _RETRIES:
             continue
-        model = item.activity == "call_model"
+        # Short calls that only read run beside the model's answer, in the same activity.
+        model = item.activity == "call_model" and facts.stored.phase is not Phase.CALLING_TOOL
         what = "The model is being asked" if model else "A tool is running"
         alive = item.heartbeat_at or item.started_at
         silent = alive is not None and facts.at - alive > SILENCE

@@ -208,13 +208,13 @@ async def test_a_cancel_under_way(temporal: Client, store_url: str, hot: Hot, mo
             raise
         raise AssertionError
 
-    tool = FakeTool(run=stubborn)
-    async with stack(temporal, store_url, hot, replies=[calls(("web_fetch", {"text": "x"}))], tools=[tool]) as (api, _):
-        session_id = await start(api, "web_fetch")
+    tool = FakeTool("code_run", stubborn, queue=Queue.SANDBOX)
+    async with stack(temporal, store_url, hot, replies=[calls(("code_run", {"text": "x"}))], tools=[tool]) as (api, _):
+        session_id = await start(api, "code_run")
         await asyncio.wait_for(tool.begun.wait(), 20)
         assert (await api.post(f"/v1/agents/{session_id}/cancel", {})).status_code == 202
         found = await until(api, session_id, "cancelling")
-        assert "run_tool is being stopped" in found["sentence"]
+        assert "being stopped: run_tool" in found["sentence"]
         assert moment(found["facts"]["stored"]["cancel_requested_at"]) <= datetime.now(UTC)
         let_go.set()
         assert "cancelled (cancelled)" in (await until(api, session_id, "ended"))["sentence"]
@@ -231,6 +231,16 @@ async def test_the_model_is_being_asked(temporal: Client, store_url: str, hot: H
         assert found["also"] == []
         model.go_on.set()
         await until(api, session_id, "ended")
+
+
+async def test_a_tool_beside_the_answer(temporal: Client, store_url: str, hot: Hot) -> None:
+    """A short read runs in the activity that asked the model: it is the tool that runs, whatever the activity is called."""
+    tool = FakeTool(run=for_ever)
+    async with stack(temporal, store_url, hot, replies=[calls(("web_fetch", {"text": "x"}))], tools=[tool]) as (api, _):
+        session_id = await start(api, "web_fetch")
+        await asyncio.wait_for(tool.begun.wait(), 20)
+        found = await until(api, session_id, "tool_running")
+    assert "A tool is running" in found["sentence"]
 
 
 async def test_a_tool_whose_own_failure_is_not_ours_is_not_quoted(temporal: Client, store_url: str, hot: Hot) -> None:

@@ -140,7 +140,7 @@ TABLE: list[tuple[str, StoredFacts, EngineFacts | None, Reason, str, tuple[Reaso
         "a cancel under way",
         stored(Phase.CANCELLING, cancel_requested_at=at(-4)),
         engine(activity("run_tool", "cancel_requested", started_at=at(-9))),
-        Reason.CANCELLING, "time", (Reason.TOOL_RUNNING,), ("4 s ago", "run_tool is being stopped"),
+        Reason.CANCELLING, "time", (Reason.TOOL_RUNNING,), ("4 s ago", "being stopped: run_tool"),
     ),
     (
         "a cancel that no worker can carry out",
@@ -211,6 +211,12 @@ TABLE: list[tuple[str, StoredFacts, EngineFacts | None, Reason, str, tuple[Reaso
     (
         "the model is being asked", stored(), engine(activity("call_model", "started", started_at=at(-8), heartbeat_at=at(-1))),
         Reason.MODEL_RUNNING, "time", (), ("(8 s) (attempt 1)",),
+    ),
+    (
+        "a short read beside the model's answer",
+        stored(Phase.CALLING_TOOL),
+        engine(activity("call_model", "started", started_at=at(-8), heartbeat_at=at(-1))),
+        Reason.TOOL_RUNNING, "time", (), ("A tool is running",),
     ),
     (
         "a tool whose worker has died",
