@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import certifi
 
-from activities.egress.exchange import exchange
+from activities.egress.exchange import exchange, most_bytes
 from activities.egress.headers import outgoing
 from activities.egress.messages import Request, Response
 from activities.egress.reasons import Failed, Failure, Refusal, Refused
@@ -97,15 +97,20 @@ class Egress:
         headers, dropped = outgoing(target, request.headers, request.body)
         if self._is_exception(target):
             logger.info("egress: asking %s, the exception of the development stack", target.authority)
-        addresses = await self._addresses(target, deadline)
-        response = await exchange(
-            target,
-            request,
-            headers,
-            network=Pinned(self._connect, addresses, target.port, deadline),
-            ssl_context=self._ssl_context if target.scheme == "https" else None,
-            deadline=deadline,
-        )
+        try:
+            addresses = await self._addresses(target, deadline)
+            response = await exchange(
+                target,
+                request,
+                headers,
+                network=Pinned(self._connect, addresses, target.port, deadline, most_bytes(request)),
+                ssl_context=self._ssl_context if target.scheme == "https" else None,
+                deadline=deadline,
+            )
+        except Failed as failed:
+            # For the operator only, as with a refused address.
+            logger.info("egress: no answer from %s (%s)", target.authority, failed.reason.value)
+            raise
         return dataclasses.replace(response, dropped=dropped)
 
     async def close(self) -> None:

@@ -19,6 +19,9 @@ from activities.egress.wire import OwnTrouble, Pinned
 WIRE_SLACK = 64 * 1024
 """Bytes over the wire beyond the cap that a packed body may take: packing rarely makes anything longer."""
 
+HEAD_BYTES = 128 * 1024
+"""Bytes over the wire for what is not the body: the head, informational answers, chunk sizes, trailers."""
+
 _FIRST_BYTE_OUT = "http11.send_request_headers.started"
 
 
@@ -69,9 +72,16 @@ async def exchange(
         body, end = await _read(
             cast("AsyncIterable[bytes]", answer.stream), unpacker(codings), request.max_bytes, deadline
         )
+        if network.meter.over:
+            end = End.CAP
         return Response(url=target.url, status=answer.status, headers=kept, body=body, end=end)
     finally:
         await network.aclose()
+
+
+def most_bytes(request: Request) -> int:
+    """What the connection for a request may bring, whatever it is."""
+    return request.max_bytes + WIRE_SLACK + HEAD_BYTES
 
 
 @contextmanager

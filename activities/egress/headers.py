@@ -33,15 +33,21 @@ _OURS = frozenset(
         "content-length",
         "content-encoding",
         "accept-encoding",
+        # Who asks, and for which host, in words that a proxy would add.
+        "forwarded",
+        "via",
+        "x-host",
+        "x-real-ip",
         # What metadata services want to see before they hand out credentials.
         "metadata",
-        "metadata-flavor",
-        "metadata-token",
-        "x-google-metadata-request",
+        "x-identity-header",
         "x-metadata-token",
     }
 )
-_OUR_PREFIXES = ("x-aws-ec2-metadata", "x-google-metadata", "x-forwarded-", "sec-websocket-")
+_OUR_PREFIXES = (
+    *("x-forwarded-", "x-original-", "x-rewrite-", "sec-websocket-"),
+    *("metadata-", "x-aws-ec2-metadata", "x-google-metadata", "x-aliyun-ecs-metadata"),
+)
 
 
 def outgoing(

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,7 +26,8 @@ _OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 class SystemResolver:
     """`getaddrinfo` in threads of its own, so that a slow name server cannot use up asyncio's."""
 
-    def __init__(self, threads: int = 8) -> None:
+    def __init__(self, threads: int = 64) -> None:
+        """`threads`: look-ups at once. A name server of the asked host's own can hold each of them for half a minute."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="egress-resolve")
 
     async def __call__(self, host: str) -> Sequence[str]:
@@ -51,10 +53,60 @@ class OwnTrouble(Exception):
     """This machine cannot open another connection just now."""
 
 
+class Meter:
+    """Counts what came over one connection, framing included: heads, chunk sizes and trailers cost time as bodies do."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    @property
+    def over(self) -> bool:
+        """True once more came than may."""
+        return self._left < 0
+
+    def count(self, data: bytes) -> bytes:
+        """The data itself.
+
+        Raises:
+            httpcore.ReadError: it is too much.
+        """
+        self._left -= len(data)
+        if self.over:
+            raise httpcore.ReadError("more came than an answer may take")
+        return data
+
+
+class Metered(httpcore.AsyncNetworkStream):
+    """Another stream, and a meter for what is read from it."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream, meter: Meter) -> None:
+        self._inner = inner
+        self._meter = meter
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._meter.count(await self._inner.read(max_bytes, timeout))
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return Metered(await self._inner.start_tls(ssl_context, server_hostname, timeout), self._meter)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
 class Pinned(httpcore.AsyncNetworkBackend):
     """A network that knows only the addresses that were checked, whatever host httpcore asks for."""
 
-    def __init__(self, connect: Connect, addresses: Sequence[str], port: int, deadline: float) -> None:
+    def __init__(self, connect: Connect, addresses: Sequence[str], port: int, deadline: float, limit: int) -> None:
+        """`deadline` by the loop's clock; `limit`: bytes that may come over the connection."""
+        self.meter = Meter(limit)
         self._connect = connect
         self._addresses = addresses[:MAX_ADDRESSES]
         self._port = port
@@ -79,7 +131,7 @@ class Pinned(httpcore.AsyncNetworkBackend):
             share = (self._deadline - now) / (len(self._addresses) - tried)
             try:
                 async with asyncio.timeout(share):
-                    self._opened = await self._connect(address, self._port)
+                    self._opened = Metered(await self._connect(address, self._port), self.meter)
                     return self._opened
             except (httpcore.ConnectError, httpcore.ConnectTimeout, OSError, TimeoutError) as error:
                 if any(cause.errno in _OWN_TROUBLE for cause in _system_errors(error)):

@@ -11,7 +11,7 @@ from activities.egress.client import Egress
 from activities.egress.headers import outgoing
 from activities.egress.messages import End, Request, Response
 from activities.egress.reading import Kind, Reading, read
-from activities.egress.reasons import EgressError, Failed, Failure, Refusal, Refused
+from activities.egress.reasons import EgressError, Failed, Refusal, Refused
 from activities.egress.target import MAX_URL, Target, parse_target
 from activities.tools.base import Arguments, Call, NotExecuted, spec_of
 from conductor_ai.contracts.base import JsonObject
@@ -28,11 +28,11 @@ _DESCRIPTION = (
 )
 
 _UNREACHABLE = (
-    "The host could not be reached, or gave no answer. Check the address. If this was a POST, treat its effect as "
-    "unknown."
+    "The host could not be reached, or gave no answer within the time limit. Check the address, or allow more time. If "
+    "this was a POST, treat its effect as unknown."
 )
-"""One sentence for an internal address, a closed port, an open port that speaks no HTTP and a name that does not
-resolve: the difference would let a model map a network."""
+"""One sentence for an internal address, a closed port, an open port that speaks no HTTP or says nothing, and a name that
+does not resolve: the difference would let a model map a network."""
 
 _NO_TEXT = "(The page has no text of its own. It may be one that a browser fills by running its scripts.)"
 
@@ -100,9 +100,7 @@ class WebFetch:
             target = self._egress.check(arguments.url)
             sent, dropped = outgoing(target, request.headers, request.body)
         except Refused as refused:
-            return Consequence(
-                summary="This request can never be made.", risk="low", refused=_error_of(refused, post=False)
-            )
+            return Consequence(summary="This request can never be made.", risk="low", refused=_error_of(refused))
         evidence = [
             Column(label="host", value=visible(target.authority)),
             Column(label="address", value=visible(target.url)),
@@ -132,7 +130,7 @@ class WebFetch:
                 raise ToolUnavailable(
                     f"web_fetch could not ask anybody: {error} Nothing was sent. Check this worker's network."
                 ) from error
-            told = _error_of(error, post=post)
+            told = _error_of(error)
             return ToolResult(ok=False, content=told.message, error=told)
         return _result(response, read(response))
 
@@ -180,13 +178,10 @@ def _summary(arguments: WebFetchArguments, target: Target, request: Request) -> 
     return f"Reads one address of {host}."
 
 
-def _error_of(error: EgressError, *, post: bool) -> ToolError:
-    """What the model is told. Of the network it learns only: an answer, none, or none in time."""
+def _error_of(error: EgressError) -> ToolError:
+    """What the model is told. Of the network it learns only: an answer, or none."""
     if isinstance(error, Refused) and error.reason is not Refusal.ADDRESS:
         return ToolError(code=_CODES.get(error.reason, "invalid_url"), message=error.reason.sentence)
-    if isinstance(error, Failed) and error.reason is Failure.TIMEOUT:
-        effect = " Whether the POST had an effect is not known." if post else ""
-        return ToolError(code="timeout", message=f"No answer came within the time limit.{effect}")
     return ToolError(code="unreachable", message=_UNREACHABLE)
 
 

@@ -1,6 +1,5 @@
 """The tool `web_fetch`: what the model may say, what it is told, what a person sees, and what is known beforehand."""
 
-import asyncio
 import json
 import socket
 from collections.abc import Sequence
@@ -303,17 +302,25 @@ async def test_a_request_that_is_refused_says_what_to_do(given: dict[str, Any], 
     assert (web.names.asked, web.dialler.dialled) == ([], [])
 
 
-async def test_the_time_limit_is_a_result() -> None:
-    """Proves that a host that says nothing is told as such, for a POST with what is not known."""
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("says", [b"", b"220 mail.example.org", b"HTTP/1.1 200 OK\r\nX: "])
+async def test_a_port_that_is_open_and_says_nothing_of_use_is_told_as_a_closed_one(
+    method: str, says: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Proves that not even the time limit tells an open port from a closed one; the operator's log does."""
 
     async def silent(reader: Any, writer: Any, request: bytes) -> None:
+        writer.write(says)
         await reader.read()
 
+    closed = await fetch(web_with(), method=method)
     async with serving(silent) as site:
-        results = await asyncio.gather(*(fetch(web_with(site), timeout=1, method=method) for method in ("GET", "POST")))
-    errors = [result.error for result in results if result.error is not None]
-    assert [error.code for error in errors] == ["timeout", "timeout"]
-    assert "not known" in errors[1].message
+        with caplog.at_level("INFO", "activities.egress.client"):
+            assert await fetch(web_with(site), timeout=1, method=method) == closed
+    assert closed.error is not None
+    assert closed.error.code == "unreachable"
+    assert "within the time limit" in closed.error.message
+    assert "no answer from example.org (timeout)" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
