@@ -17,12 +17,14 @@ from api import (
     agents_run,
     approvals,
     decisions,
+    events,
     explain,
     grants,
     health,
     idempotency,
     models,
     openapi,
+    stream,
     tools,
 )
 from api.bodies import invalid
@@ -34,6 +36,8 @@ from conductor_ai.errors import Code, ConductorError, NotFound
 ROUTERS = (
     agents_run,
     agents,
+    events,
+    stream,
     agents_cancel,
     agents_control,
     agents_messages,
@@ -50,14 +54,16 @@ ROUTERS = (
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     deps: Deps = app.state.deps
-    listening = asyncio.create_task(deps.rings.run())
+    beside = {asyncio.create_task(work) for work in (deps.rings.run(), deps.fanout.look(), deps.fanout.hear())}
     try:
         yield
     finally:
+        deps.fanout.close()
         # Once is not always enough: while redis-py connects, it swallows a cancellation.
-        while not listening.done():
-            listening.cancel()
-            await asyncio.wait({listening}, timeout=0.1)
+        while running := {task for task in beside if not task.done()}:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=0.1)
         await deps.reader.close()
         await deps.copies.close()
 
@@ -110,5 +116,6 @@ def create_app(deps: Deps) -> FastAPI:
     app.add_exception_handler(ConductorError, _conductor_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(stream.NothingMoreError, stream.nothing_more)
     app.add_middleware(Envelope, max_body_bytes=deps.settings.max_body_bytes)
     return app

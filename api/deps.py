@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.fanout import Fanout
 from api.keys import KeyCache
 from api.reading import Reader
 from api.rings import Rings
@@ -12,6 +13,7 @@ from conductor_ai.settings import Settings
 from conductor_ai.stores.access import Keys
 from conductor_ai.stores.controlling import Controls
 from conductor_ai.stores.deciding import Intentions
+from conductor_ai.stores.events import Events
 from conductor_ai.stores.grants import Grants
 from conductor_ai.stores.hot import Hot, HotCopies
 from conductor_ai.stores.idempotency import Answers
@@ -42,11 +44,13 @@ class Deps:
     copies: HotCopies
     rings: Rings
     reader: Reader
+    events: Events
+    fanout: Fanout
 
 
 def make_deps(settings: Settings, database: Database, engine: Engine, hot: Hot) -> Deps:
     """Everything that the API needs, from four things that whoever starts it opens and closes."""
-    snapshots, rings = Snapshots(database), Rings(hot)
+    snapshots, events, rings = Snapshots(database), Events(database), Rings(hot)
     copies = HotCopies(hot, snapshots)
     journal = Journal(database, engine.current_run, copies)
     return Deps(
@@ -65,6 +69,8 @@ def make_deps(settings: Settings, database: Database, engine: Engine, hot: Hot) 
         copies=copies,
         rings=rings,
         reader=Reader(snapshots, hot, rings),
+        events=events,
+        fanout=Fanout(events, hot, rings, most=settings.streams_per_org),
     )
 
 

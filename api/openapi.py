@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse
 from api.docs_page import render
 from api.problems import Problem
 from api.requests import schemas
+from conductor_ai.contracts.events import DeltaView
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Bearer ck_…`"},
@@ -23,7 +24,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, summary=app.summary, routes=app.routes, description=app.description
     )
     _, bodies = models_json_schema(
-        [*((model, "validation") for model in schemas()), (Problem, "serialization")],
+        [*((model, "validation") for model in schemas()), (Problem, "serialization"), (DeltaView, "serialization")],
         ref_template="#/components/schemas/{model}",
     )
     components = found.setdefault("components", {})

@@ -37,6 +37,7 @@ STATUSES: Mapping[Code, tuple[int, str]] = {
     Code.TOO_MANY_MESSAGES: (409, "Too many messages"),
     Code.BODY_TOO_LARGE: (413, "The body is too large"),
     Code.UNSUPPORTED_MEDIA_TYPE: (415, "Unsupported media type"),
+    Code.TOO_MANY_STREAMS: (429, "Too many open streams"),
     Code.INTERNAL: (500, "Something went wrong in the server"),
     Code.STORE_UNAVAILABLE: (503, "The database is away"),
     Code.ENGINE_UNAVAILABLE: (503, "Temporal is away"),

@@ -313,6 +313,31 @@ class SessionsQuery(PageQuery):
     model: str | None = Field(None, max_length=200)
 
 
+class StepsQuery(QueryModel):
+    """Which steps to list."""
+
+    after: int = Field(0, ge=0, le=SAFE_INTEGER)
+    """Only steps with a higher number."""
+    limit: int = Field(50, ge=1, le=200)
+
+
+class EventsQuery(QueryModel):
+    """Which events to list."""
+
+    after: int = Field(0, ge=0, le=SAFE_INTEGER)
+    """Only events with a higher `seq`."""
+    limit: int = Field(200, ge=1, le=1000)
+
+
+class StreamQuery(QueryModel):
+    """Where a stream begins, and what is in it."""
+
+    after: int = Field(0, ge=0, le=SAFE_INTEGER)
+    """Only events with a higher `seq`. `Last-Event-ID` is the same and wins."""
+    deltas: bool = True
+    """Whether to send pieces of answers that the model is still writing."""
+
+
 class ApprovalsQuery(PageQuery):
     """Which approvals to list."""
 

@@ -35,6 +35,11 @@ class Bell:
         """Something may have changed."""
         self._rung.set()
 
+    async def rung(self) -> None:
+        """Return when it has rung since the last time. For who is told by others when it is time to look anyway."""
+        await self._rung.wait()
+        self._rung.clear()
+
     async def wait(self, seconds: float) -> None:
         """Return when it has rung since the last time, or when it is time to look anyway."""
         with suppress(TimeoutError):
@@ -63,13 +68,17 @@ class Rings:
             if not bells:
                 del self._bells[session_id]
 
+    def ring(self, session_id: str) -> None:
+        """Wake those who wait for this session."""
+        for bell in self._bells.get(session_id, ()):
+            bell.ring()
+
     async def run(self) -> None:
         """Listen until cancelled; when Redis goes away, try again each second. Returns if there is no Redis at all."""
         while True:
             try:
                 async for session_id, _ in self._source.rings():
-                    for bell in self._bells.get(session_id, ()):
-                        bell.ring()
+                    self.ring(session_id)
             except _AWAY as error:
                 log.info("no rings: redis is away (%s)", type(error).__name__)
             else:

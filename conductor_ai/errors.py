@@ -64,6 +64,8 @@ class Code(StrEnum):
     """The session's budget is used up: raise it, and it goes on."""
     TOO_MANY_MESSAGES = "too_many_messages"
     """Too many messages wait to be read, or the session has as many as it may."""
+    TOO_MANY_STREAMS = "too_many_streams"
+    """The organisation has as many event streams open at this process as it may. `Retry-After` says when to try again."""
     STORE_UNAVAILABLE = "store_unavailable"
     """Postgres does not answer. Try again; `Retry-After` says when."""
     ENGINE_UNAVAILABLE = "engine_unavailable"

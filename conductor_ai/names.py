@@ -1,5 +1,6 @@
 """Names that more than one process must agree on: queues, handlers, search attributes, Redis keys, ids."""
 
+import hashlib
 import secrets
 from typing import Final
 
@@ -71,3 +72,8 @@ RING_CHANNEL: Final = "conductor:ring"
 def new_id(prefix: str) -> str:
     """An id with 128 random bits, for example `sess_…`. Never derived from anything: ids must not collide or leak."""
     return f"{prefix}_{secrets.token_hex(16)}"
+
+
+def event_id(session_id: str, seq: int) -> str:
+    """The id of a session's event. Derived, because an event has its place already; as hard to guess as the session's id."""
+    return f"evt_{hashlib.sha256(f'{session_id}/{seq}'.encode()).hexdigest()[:32]}"

@@ -164,6 +164,9 @@ class Settings(BaseSettings):
     max_steps_limit: int = Field(100, alias="CONDUCTOR_MAX_STEPS_LIMIT", ge=1, le=100_000)
     """Largest `max_steps` that a request may ask for."""
 
+    streams_per_org: int = Field(500, alias="CONDUCTOR_STREAMS_PER_ORG", ge=1, le=100_000)
+    """Event streams that one organisation may have open at one API process."""
+
     # Sessions
     approval_ttl_seconds: int = Field(86_400, alias="CONDUCTOR_APPROVAL_TTL_SECONDS", ge=1)
     """How long a person has to decide before a call expires."""

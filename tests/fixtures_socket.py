@@ -8,6 +8,7 @@ import httpx
 import uvicorn
 
 from api.connections import Impatient
+from api.leaving import Leaving
 from tests.fixtures_api import Api
 
 
@@ -19,7 +20,7 @@ async def listening(api: Api, port: int = 0) -> AsyncIterator[int]:
     config = uvicorn.Config(
         transport.app, host="127.0.0.1", port=port, lifespan="off", log_config=None, http=Impatient, ws="none"
     )
-    server = uvicorn.Server(config)
+    server = Leaving(config, api.deps.fanout.close)
     running = asyncio.create_task(server.serve())
     try:
         async with asyncio.timeout(10):

@@ -9,9 +9,10 @@ from conductor_ai.contracts.base import Contract, JsonObject, UtcTime
 from conductor_ai.contracts.catalog import Capabilities, Price, ProviderName
 from conductor_ai.contracts.catalog import Model as CatalogModel
 from conductor_ai.contracts.catalog import Rates as CatalogRates
+from conductor_ai.contracts.events import EventView
 from conductor_ai.contracts.status import Phase, Status
 from conductor_ai.contracts.tools import Category, ToolSpec
-from conductor_ai.contracts.views import ApprovalView
+from conductor_ai.contracts.views import ApprovalView, StepView
 
 T = TypeVar("T")
 
@@ -23,6 +24,28 @@ class Page(Contract, Generic[T]):
     next_cursor: str | None
     """Send it as `cursor` for the next page. Null on the last."""
     has_more: bool
+
+
+class StepList(Contract):
+    """Some steps of a session, the oldest first."""
+
+    data: tuple[StepView, ...]
+    has_more: bool
+    """True: ask again with the last `step_number` as `after`."""
+    version: int
+    """The session's version: a step that is under way changes until its calls have results."""
+    degraded: bool
+    """True if this comes from a copy because the database is away; it may be old."""
+
+
+class EventList(Contract):
+    """Some events of a session, the oldest first."""
+
+    data: tuple[EventView, ...]
+    has_more: bool
+    """True: ask again with the last `seq` as `after`."""
+    version: int
+    """Number of the session's last event."""
 
 
 class RunAccepted(Contract):

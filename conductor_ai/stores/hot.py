@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -35,7 +36,21 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
 """
 
+DELTAS_AT_ONCE = 500
+"""Pieces that one look takes from one session."""
+
 _AWAY = (RedisError, OSError, TimeoutError, asyncio.TimeoutError)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of a reply, as it lies in Redis."""
+
+    place: tuple[int, int]
+    """Its id in the stream: later pieces have greater ones."""
+    call_no: int
+    attempt: int
+    text: str
 
 
 class Hot:
@@ -120,6 +135,21 @@ class Hot:
         except _AWAY as error:
             log.info("redis is away: %s", type(error).__name__)
 
+    async def deltas(
+        self, after: Mapping[tuple[str, str], tuple[int, int]]
+    ) -> dict[tuple[str, str], list[Delta]] | None:
+        """For each org and session the pieces after a place, oldest first; None while Redis is away."""
+        if self._redis is None:
+            return None
+        keys = {names.deltas_key(*session): session for session in after}
+        places = {key: "{}-{}".format(*after[session]) for key, session in keys.items()}
+        try:
+            streams = await self._redis.xread(places, count=DELTAS_AT_ONCE) if places else ()
+        except _AWAY as error:
+            log.info("redis is away: %s", type(error).__name__)
+            return None
+        return {keys[key]: [_delta(*entry) for entry in entries] for key, entries in streams}
+
     async def rings(self) -> AsyncIterator[tuple[str, int]]:
         """Session ids and versions as they are rung. Ends with an exception when Redis goes away."""
         if self._redis is None:
@@ -136,6 +166,13 @@ class Hot:
         """Close the connections."""
         if self._redis is not None:
             await self._redis.aclose()
+
+
+def _delta(place: str, fields: Mapping[str, str]) -> Delta:
+    milliseconds, _, number = place.partition("-")
+    return Delta(
+        (int(milliseconds), int(number)), int(fields["call_no"]), int(fields["attempt"]), fields.get("text", "")
+    )
 
 
 def _read(document: str) -> SessionView | None:

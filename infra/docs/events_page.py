@@ -51,6 +51,9 @@ def render() -> str:
         "transaction. `seq` has no gaps; the highest is the session's `version`, which is also the ETag of "
         "`GET /v1/agents/{session_id}`. A write that changes nothing appends nothing.",
         table(("type", "members of `body`", "meaning"), rows),
-        "This version has no route that shows events; read them from the table:",
+        "## Reading them\n\n"
+        "[`GET /v1/agents/{session_id}/events`](routes.md#get-v1agentssession_idevents) lists them, "
+        "[`GET /v1/agents/{session_id}/stream`](routes.md#get-v1agentssession_idstream) sends them as they happen; there `body` is "
+        "called `data`. Programs must ignore types and members that they do not know. In the database:",
         "```sql\nSELECT seq, at, type, body FROM conductor.events WHERE session_id = 'sess_…' ORDER BY seq;\n```",
     )

@@ -2,9 +2,11 @@
 
 import asyncio
 import inspect
+from collections.abc import Callable
 from functools import cache
 from typing import Any, get_args
 
+from fastapi.params import Depends
 from fastapi.routing import APIRoute
 
 from api.app import ROUTERS, create_app
@@ -23,11 +25,13 @@ SHAPES = (
     "conductor_ai/contracts/catalog.py",
     "conductor_ai/contracts/views.py",
     "conductor_ai/contracts/explain.py",
+    "conductor_ai/contracts/events.py",
     "api/requests.py",
     "conductor_ai/contracts/answers.py",
 )
 """Where the classes are that bodies are made of: their docstrings say what a field means."""
 HEADERS = {
+    "Last-Event-ID": "`id` of the last event that the caller has. Event sources send it by themselves when they come back.",
     "Idempotency-Key": "The caller's own name for this request, for 24 hours: the same key and body again do nothing twice.",
     "if-none-match": "ETags that the caller has: 304 if the session is still at one of these versions.",
 }
@@ -36,6 +40,15 @@ HEADERS = {
 @cache
 def _docs() -> dict[str, dict[str, str]]:
     return class_docs(*SHAPES)
+
+
+def _asked(function: Callable[..., Any]) -> list[Any]:
+    """What the parameters of a route are made of, and those of what it depends on."""
+    found = []
+    for kind in inspect.get_annotations(function, eval_str=True).values():
+        for item in get_args(kind):
+            found += _asked(item.dependency) if isinstance(item, Depends) and item.dependency else [item]
+    return found
 
 
 def _query_docs(method: str, path: str) -> dict[str, str]:
@@ -47,8 +60,7 @@ def _query_docs(method: str, path: str) -> dict[str, str]:
                 and method in (route.methods or ())
                 and route.path.replace(":path", "") == path
             ):
-                annotations = inspect.get_annotations(route.endpoint, eval_str=True)
-                names = [getattr(item, "__name__", "") for kind in annotations.values() for item in get_args(kind)[:1]]
+                names = [getattr(item, "__name__", "") for item in _asked(route.endpoint)]
                 return {field: text for name in names for field, text in _docs().get(name, {}).items()}
     return {}
 
@@ -153,6 +165,8 @@ def _answers(operation: dict[str, Any]) -> str:
         codes = content.get("application/problem+json", {}).get("examples", {})
         shape = content.get("application/json", {}).get("schema", {})
         text = ", ".join(f"`{code}`" for code in codes) or _type(shape) if content else "–"
+        if "text/event-stream" in content:
+            text = "`text/event-stream`"
         meaning = "" if len(codes) > 1 or item["description"] == "Successful Response" else item["description"]
         rows.append((status, text, meaning))
     return table(("status", "body or codes", "meaning"), rows)
