@@ -406,7 +406,12 @@ class Session:
         )
 
     def _continue_as_new(self) -> NoReturn:
-        workflow.continue_as_new(self._session.model_copy(update={"carried": self._carry()}))
+        # A pinned session takes up the current version of the workers here, where it holds nothing that old code wrote but
+        # its carried state. Without worker versions this says nothing.
+        workflow.continue_as_new(
+            self._session.model_copy(update={"carried": self._carry()}),
+            initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
+        )
 
     # The end
 
