@@ -10,7 +10,7 @@ from api.deps import Needs
 from api.engine_facts import engine_facts
 from api.patience import ANSWER_SECONDS, within
 from api.problems import documented
-from conductor_ai.contracts.explain import ExplainFacts, Explanation, StoredFacts, WaitingApproval
+from conductor_ai.contracts.explain import BudgetFacts, ExplainFacts, Explanation, StoredFacts, WaitingApproval
 from conductor_ai.contracts.views import SessionView
 from conductor_ai.errors import Code, Unavailable
 from conductor_ai.explain import explain
@@ -52,6 +52,17 @@ async def explain_session(deps: Needs, caller: AnyRole, session_id: str) -> Resp
     return Response(explain(session_id, facts).model_dump_json(), media_type="application/json")
 
 
+def _budget(view: SessionView) -> BudgetFacts | None:
+    if view.budget is None:
+        return None
+    return BudgetFacts(
+        max_cost_usd=view.budget.max_cost_usd,
+        max_total_tokens=view.budget.max_total_tokens,
+        cost_usd=view.total_cost_usd,
+        total_tokens=view.input_tokens + view.output_tokens,
+    )
+
+
 def _stored(view: SessionView, row: Standing | None) -> StoredFacts:
     return StoredFacts.model_validate(
         {
@@ -71,6 +82,8 @@ def _stored(view: SessionView, row: Standing | None) -> StoredFacts:
                 for item in view.pending_approvals
             ),
             "retry": view.retry,
+            "paused": view.paused,
+            "budget": _budget(view),
             "degraded": view.degraded,
         }
     )

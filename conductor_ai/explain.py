@@ -7,6 +7,7 @@ on, without a worker nobody hears a decision, and so on. The first that applies 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from conductor_ai.contracts.control import PauseKind
 from conductor_ai.contracts.explain import (
     BudgetFacts,
     ExplainFacts,
@@ -135,6 +136,7 @@ _RETRIES = {
     "call_model": (Reason.MODEL_RETRY, "The model did not answer"),
     "run_tool": (Reason.TOOL_RETRY, "A tool could not run"),
     "prepare_call": (Reason.TOOL_RETRY, "What a call would do could not be looked up"),
+    "revise_call": (Reason.STORE_RETRY, "A person's new arguments could not be written down"),
 }
 _OTHER_RETRY = (Reason.STORE_RETRY, "What came out could not be written down")
 
@@ -195,7 +197,7 @@ def _queue_backlog(facts: ExplainFacts) -> Finding | None:
 
 def _budget(facts: ExplainFacts) -> Finding | None:
     stored = facts.stored
-    if stored.phase is not Phase.PAUSED or stored.paused_by != "budget":
+    if stored.paused is None or stored.paused.kind is not PauseKind.BUDGET:
         return None
     budget = stored.budget or BudgetFacts()
     parts = []
@@ -215,12 +217,13 @@ def _budget(facts: ExplainFacts) -> Finding | None:
 
 def _paused(facts: ExplainFacts) -> Finding | None:
     stored = facts.stored
-    if stored.phase is not Phase.PAUSED or stored.paused_by == "budget":
+    if stored.paused is None or stored.paused.kind is PauseKind.BUDGET:
         return None
-    by = f" by {stored.paused_by}" if stored.paused_by else ""
+    by = f" by {stored.paused.by}" if stored.paused.by else ""
+    why = f": {stored.paused.reason.rstrip('.')}" if stored.paused.reason else ""
     return Finding(
         reason=Reason.PAUSED,
-        sentence=f"It is paused{by}, and its last change was {_ago(facts, stored.updated_at)}.",
+        sentence=f"It is paused{by}{why}. Its last change was {_ago(facts, stored.updated_at)}.",
         advice="Resume it (`POST /v1/agents/{id}/resume`).",
         waits_for="person",
         until=stored.deadline_at,
@@ -264,7 +267,11 @@ def _input(facts: ExplainFacts) -> Finding | None:
 
 def _running(facts: ExplainFacts) -> Finding | None:
     for item in _activities(facts):
-        if item.state not in ("started", "cancel_requested") or item.activity not in _RETRIES:
+        if item.state not in ("started", "cancel_requested") or item.activity not in (
+            "call_model",
+            "run_tool",
+            "prepare_call",
+        ):
             continue
         # Short calls that only read run beside the model's answer, in the same activity.
         model = item.activity == "call_model" and facts.stored.phase is not Phase.CALLING_TOOL

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Literal
 
 from conductor_ai.contracts.base import Contract, UtcTime
+from conductor_ai.contracts.control import Pause
 from conductor_ai.contracts.status import Phase, Status, StopReason
 from conductor_ai.contracts.views import ErrorView, RetryView
 
@@ -36,7 +37,7 @@ class Reason(StrEnum):
     BUDGET = "budget"
     """A limit on cost or tokens is used up; raising it resumes the session."""
     PAUSED = "paused"
-    """A person paused it."""
+    """A person paused it, or it kept proposing what was denied; a person resumes it."""
     APPROVAL_EXPIRING = "approval_expiring"
     """A person has to decide, and the time to do so is almost over."""
     AWAITING_APPROVAL = "awaiting_approval"
@@ -141,8 +142,7 @@ class StoredFacts(Contract):
     start_state: Literal["starting", "started", "abandoned"] | None = None
     """Null if only a copy could be read."""
     cancel_requested_at: UtcTime | None = None
-    paused_by: str | None = None
-    """Who paused it, or `budget`."""
+    paused: Pause | None = None
     budget: BudgetFacts | None = None
     approvals: tuple[WaitingApproval, ...] = ()
     retry: RetryView | None = None

@@ -16,6 +16,7 @@ from activities.tools.base import Call
 from conductor_ai.contracts.tools import Facts, Queue, ToolResult
 from conductor_ai.errors import Code, ModelFailure, ToolUnavailable
 from conductor_ai.names import new_id
+from conductor_ai.stores.access import Role
 from conductor_ai.stores.hot import Hot
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.tools import PublishedTool, Tools
@@ -241,6 +242,47 @@ async def test_a_tool_beside_the_answer(temporal: Client, store_url: str, hot: H
         await asyncio.wait_for(tool.begun.wait(), 20)
         found = await until(api, session_id, "tool_running")
     assert "A tool is running" in found["sentence"]
+
+
+async def test_a_budget_that_is_used_up(temporal: Client, store_url: str, hot: Hot) -> None:
+    """The first answer costs more tokens than the session may use; raising the limit lets it go on."""
+    fetch = calls(("web_fetch", {"text": "x"}))
+    async with stack(temporal, store_url, hot, replies=[fetch, answer("Done.")], tools=[FakeTool()]) as (api, _):
+        session_id = await start(api, "web_fetch", limits={"max_total_tokens": 50})
+        found = await until(api, session_id, "budget")
+        assert "(120 of 50 tokens)" in found["sentence"]
+        assert (found["waits_for"], found["facts"]["stored"]["paused"]["kind"]) == ("person", "budget")
+        raised = await api.http.patch(
+            f"/v1/agents/{session_id}/budget", json={"max_total_tokens": 10_000}, headers=api.as_(Role.OPERATOR)
+        )
+        assert raised.status_code == 200, raised.text
+        await until(api, session_id, "ended")
+
+
+async def test_a_pause(temporal: Client, store_url: str, hot: Hot) -> None:
+    """Who paused it and why; resumed, it goes on."""
+    model = Held([calls(("web_fetch", {"text": "x"})), answer("Done.")], 1)
+    async with stack(temporal, store_url, hot, provider=model, tools=[FakeTool()]) as (api, _):
+        session_id = await start(api, "web_fetch")
+        await asyncio.wait_for(model.asked.wait(), 20)
+        paused = await api.post(f"/v1/agents/{session_id}/pause", {"reason": "Let me look."}, role=Role.OPERATOR)
+        assert paused.status_code == 200, paused.text
+        model.go_on.set()
+        found = await until(api, session_id, "paused")
+        assert "It is paused by operator of" in found["sentence"]
+        assert ": Let me look. Its last change" in found["sentence"]
+        assert (await api.post(f"/v1/agents/{session_id}/resume", {})).status_code == 200
+        await until(api, session_id, "ended")
+
+
+async def test_a_chat_between_messages(temporal: Client, store_url: str, hot: Hot) -> None:
+    """It has answered and waits for whoever wrote to it."""
+    async with stack(temporal, store_url, hot, replies=[answer("Hello.")]) as (api, _):
+        session_id = await start(api, mode="chat")
+        found = await until(api, session_id, "awaiting_input")
+        assert found["waits_for"] == "person"
+        await api.post(f"/v1/agents/{session_id}/cancel", {})
+        await until(api, session_id, "ended")
 
 
 async def test_a_tool_whose_own_failure_is_not_ours_is_not_quoted(temporal: Client, store_url: str, hot: Hot) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from conductor_ai.contracts.control import Pause, PauseKind
 from conductor_ai.contracts.explain import (
     BudgetFacts,
     EngineFacts,
@@ -171,11 +172,17 @@ TABLE: list[tuple[str, StoredFacts, EngineFacts | None, Reason, str, tuple[Reaso
     ),
     (
         "paused by a person",
-        stored(Phase.PAUSED, paused_by="Ada (key_1)"), engine(), Reason.PAUSED, "person", (), ("by Ada (key_1)",),
+        stored(Phase.PAUSED, paused=Pause(kind=PauseKind.PERSON, reason="Let me look.", by="Ada (key_1)")), engine(),
+        Reason.PAUSED, "person", (), ("It is paused by Ada (key_1): Let me look. Its last change",),
+    ),
+    (
+        "paused because the model insists",
+        stored(Phase.PAUSED, paused=Pause(kind=PauseKind.DENIALS, reason="It was denied 3 times.")), engine(),
+        Reason.PAUSED, "person", (), ("It is paused: It was denied 3 times.",),
     ),
     (
         "a budget that is used up",
-        stored(Phase.PAUSED, paused_by="budget",
+        stored(Phase.PAUSED, paused=Pause(kind=PauseKind.BUDGET, reason="It is used up."),
                budget=BudgetFacts(max_cost_usd=1, cost_usd=1.2, max_total_tokens=5000, total_tokens=1000)),
         engine(), Reason.BUDGET, "person", (), ("1.2000 of 1.0000 US dollars and 1,000 of 5,000 tokens",),
     ),
