@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from api.agents_control import UPDATE_SECONDS
 from api.auth import MayOperate
 from api.bodies import Received, body_of
 from api.deps import Deps, Needs
+from api.idempotency import id_of
 from api.ids import is_id
 from api.patience import within
 from api.problems import Refused, documented
@@ -41,6 +42,7 @@ SIGNAL_SECONDS = 1.0
     ),
 )
 async def post_message(
+    request: Request,
     deps: Needs,
     caller: MayOperate,
     session_id: str,
@@ -55,7 +57,9 @@ async def post_message(
         raise NotFound("There is no such session.")
     given = body.value
     async with within():
-        posted = await deps.controls.post(caller.org_id, session_id, given.content, caller.signature)
+        posted = await deps.controls.post(
+            caller.org_id, session_id, given.content, caller.signature, id_of(request, "msg")
+        )
     notice = MessageNotice(
         message_id=posted.message_id,
         interrupt=given.if_busy == "interrupt",

@@ -25,6 +25,7 @@ from api.deps import deps_of
 from api.patience import within
 from api.problems import STATUSES, FieldError, Refused, documented
 from conductor_ai.errors import Code, ConductorError, Unavailable
+from conductor_ai.names import new_id
 from conductor_ai.stores.idempotency import LEASE_SECONDS, Answer, Answers, Claimed, InFlight, KeyedRequest
 from conductor_ai.text import clean
 
@@ -62,6 +63,12 @@ def answers_repeats_itself(endpoint: Endpoint) -> Endpoint:
     """Marks an endpoint that keeps its key in the transaction of what it makes, and answers a repeat from that."""
     setattr(endpoint, _ITS_OWN, True)
     return endpoint
+
+
+def id_of(request: Request, prefix: str) -> str:
+    """An id for what the request makes: the same in every attempt at it, if it came under a key."""
+    token: str | None = getattr(request.state, "once", None)
+    return new_id(prefix) if token is None else f"{prefix}_{token}"
 
 
 def takes_key(endpoint: Callable[..., Any]) -> bool:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from conductor_ai.contracts.control import Limits
 from conductor_ai.contracts.session import SessionInput
 from conductor_ai.errors import Code, Conflict, NotFound
-from conductor_ai.names import new_id
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import clean
 
@@ -29,19 +28,26 @@ class Controls:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    async def post(self, org_id: str, session_id: str, text: str, by: str) -> Posted:
-        """Store a message that nobody has read.
+    async def post(self, org_id: str, session_id: str, text: str, by: str, message_id: str) -> Posted:
+        """Store a message that nobody has read. The same one again is stored already.
 
         Raises:
             NotFound: this org has no such session.
             Conflict: it has ended, is being cancelled, or has as many messages as it may.
         """
-        message_id = new_id("msg")
 
         async def change(writer: Writer) -> SessionInput | None:
             await _of(writer, org_id)
             if writer.ended or writer.row["cancel_requested_at"] is not None:
                 raise Conflict("The session has ended, or is being cancelled; it reads no more messages.")
+            if not await _known(writer, message_id):
+                await store(writer)
+            if writer.row["start_state"] != "starting":
+                return None
+            stored = await writer.connection.fetchval("SELECT input FROM conductor.sessions WHERE id = $1", session_id)
+            return SessionInput.model_validate(stored)
+
+        async def store(writer: Writer) -> None:
             part = await writer.connection.fetchval(
                 "SELECT coalesce(max(part), -1) + 1 FROM conductor.messages WHERE session_id = $1", session_id
             )
@@ -60,10 +66,6 @@ class Controls:
                 by,
             )
             writer.event("message.received", {"message_id": message_id, "by": by})
-            if writer.row["start_state"] != "starting":
-                return None
-            stored = await writer.connection.fetchval("SELECT input FROM conductor.sessions WHERE id = $1", session_id)
-            return SessionInput.model_validate(stored)
 
         start = await self._journal.write_unfenced(session_id, change)
         return Posted(message_id, session_id, start)
@@ -115,6 +117,16 @@ class Controls:
             writer.event("session.limits_changed", {"limits": limits.model_dump(mode="json"), "by": by})
 
         await self._journal.write_unfenced(session_id, change)
+
+
+async def _known(writer: Writer, message_id: str) -> bool:
+    return bool(
+        await writer.connection.fetchval(
+            "SELECT true FROM conductor.messages WHERE session_id = $1 AND message_id = $2",
+            writer.session_id,
+            message_id,
+        )
+    )
 
 
 async def _of(writer: Writer, org_id: str) -> None:

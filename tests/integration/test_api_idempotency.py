@@ -220,6 +220,26 @@ async def test_what_is_unclear_is_tried_again(api: Api, database: Database, hot:
     assert "idempotency-replayed" not in answer.headers
 
 
+async def test_a_message_is_not_said_twice(api: Api, database: Database, hot: Hot) -> None:
+    """A message whose first attempt ended in a 503, and one whose answer was lost with its process, are one message each."""
+    session_id = await api.start(mode="chat")
+    url, body = f"/v1/agents/{session_id}/messages", {"content": "And in euros?"}
+    async with serving(database, await nowhere(), hot) as broken:
+        half = Api(broken.http, broken.deps, broken.hand, api.org, api.secrets)
+        is_problem(await half.post(url, body, **keyed("m-1")), 503, "engine_unavailable")
+    first = await api.post(url, body, **keyed("m-1"))
+    assert first.status_code == 202, first.text
+    async with api.deps.database.connection() as connection:
+        await connection.execute(
+            "UPDATE conductor.idempotency SET status = NULL, leased_until = clock_timestamp() WHERE key = 'm-1'"
+        )
+    again = await api.post(url, body, **keyed("m-1"))
+    assert (again.status_code, again.json()) == (202, first.json())
+    said = [message["content"] for message in (await api.get(f"/v1/agents/{session_id}")).json()["messages"]]
+    assert said == ["Say hello.", "And in euros?"]
+    assert (await api.post(url, body, **keyed("m-2"))).json()["message_id"] != first.json()["message_id"]
+
+
 async def test_keys_end_after_a_day(api: Api) -> None:
     """Then the key stands for nothing, and another body may come under it."""
     session_id = await api.start()
