@@ -141,7 +141,7 @@ tell(setuid=attempt(os.setuid, 0), setgid=attempt(os.setgid, 0), seteuid=attempt
     chown=attempt(os.chown, '/tmp/own', 0, 0), node=attempt(os.mknod, '/tmp/null', 0o20666, os.makedev(1, 3)),
     became=became, marked=marked, uid=os.getresuid())
 """
-    found = await told(sandbox, source)
+    found = await told(sandbox, source, timeout=60)
     tried = ("setuid", "setgid", "seteuid", "setresuid", "setresgid", "setgroups", "chown", "node")
     assert {name: found[name] for name in tried if found[name] not in ("EPERM", "EINVAL")} == {}
     assert found["became"] == [True, ""]
