@@ -1,6 +1,10 @@
 """How one decision is taken: the row is read, the workflow decides, its verdict is written, the caller reads their own write."""
 
 from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from jsonschema_rs import Draft202012Validator
 
 from api.approvals import find
 from api.auth import Caller
@@ -28,6 +32,8 @@ async def decide_one(deps: Deps, caller: Caller, approval_id: str, body: Decisio
         raise _digest_refusal()
     if approval.status is not ApprovalStatus.PENDING:
         return _closed(approval, body), 200
+    if body.arguments is not None:
+        await _must_fit(deps, approval.tool, body.arguments)
     payload = body.payload
     content = content_digest(payload)
     request = DecisionRequest(
@@ -136,6 +142,32 @@ def _closed(approval: ApprovalView, body: DecisionBody) -> ApprovalView:
         code=Code.ALREADY_DECIDED,
         extra={} if counted is None else {"decided": counted.model_dump(mode="json", include={"by", "decision", "at"})},
     )
+
+
+async def _must_fit(deps: Deps, tool: str, arguments: dict[str, Any]) -> None:
+    """Refuse edited arguments that the tool would not take: whoever writes them should learn it now, not the model later.
+
+    Raises:
+        Refused: they do not fit the schema that a worker has published. The worker checks them again.
+    """
+    published = {each.spec.name: each.spec for each in await deps.tools.published()}
+    spec = published.get(tool)
+    if spec is None:
+        return
+    found = Draft202012Validator(spec.parameters).iter_errors(arguments)
+    errors = [
+        FieldError(
+            "/arguments" + "".join(f"/{part}" for part in problem.instance_path),
+            f"It does not fit the schema's `{problem.schema_path[-1] if problem.schema_path else 'type'}`.",
+        )
+        for problem in islice(found, 10)
+    ]
+    if errors:
+        raise Refused(
+            f"The arguments do not fit {tool}. `GET /v1/tools/{tool}` has its schema.",
+            code=Code.INVALID_REQUEST,
+            errors=errors,
+        )
 
 
 def content_digest(payload: JsonObject) -> str:

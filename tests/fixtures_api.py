@@ -220,7 +220,7 @@ def spec(name: str, category: Category = Category.OTHER, note: str | None = None
         name=name,
         description=f"What {name} does.",
         category=category,
-        parameters={"type": "object"},
+        parameters={"type": "object", "properties": {"query": {"type": "string"}}},
         requires_approval=name == "sql_query",
         note=note,
     )

@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 
 from conductor_ai.contracts.session import CallRef, Carried, SessionInput
-from conductor_ai.names import DECIDE
+from conductor_ai.names import DECIDE, RESUME
 from conductor_ai.visible import unlinked, visible
 from workflows.loop import model_of
 from workflows.pending import Asked, Waiting
@@ -58,6 +58,10 @@ def details(
         lines += ["", "The model says:", _fenced(said)]
     if ran:
         lines += ["", "Run together with that answer:", *(_ran(call) for call in ran)]
+    if state.pause is not None:
+        lines += ["", f"### Paused: {state.pause.kind.value}", _fenced(state.pause.reason)]
+        if session.allow_signals:
+            lines.append(f"To let it go on, send the signal `{RESUME}` with the input `{{}}`.")
     for call in waiting.values():
         lines += [
             "",

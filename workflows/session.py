@@ -461,7 +461,15 @@ class Session:
     def show(self, doing: str) -> None:
         waiting = self._ledger.waiting
         workflow.set_current_details(
-            details(self._session, self._state, doing, waiting, now=workflow.now(), said=self._said, ran=self._ran)
+            details(
+                self._session,
+                self._control.carry(self._state),
+                doing,
+                waiting,
+                now=workflow.now(),
+                said=self._said,
+                ran=self._ran,
+            )
         )
         status = doing if doing in ("completed", "failed", "cancelled") else "running"
         wanted = (status, bool(waiting))

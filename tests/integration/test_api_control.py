@@ -113,6 +113,16 @@ async def test_an_edit_and_an_answer_are_decisions(api: Api) -> None:
         is_problem(await api.post(url, {**given, field: other}), 409, "already_decided")
 
 
+async def test_an_edit_must_fit_the_tool(api: Api) -> None:
+    """Arguments that the published schema refuses: 422 with pointers, no word of the values, and nothing is decided."""
+    approval = await api.hand.ask(await api.start())
+    url = f"/v1/approvals/{approval['id']}/decision"
+    given = {"decision": "edit", "arguments_sha256": approval["arguments_sha256"]}
+    answer = is_problem(await api.post(url, {**given, "arguments": {"query": 5}}), 422, "invalid_request")
+    assert [each["pointer"] for each in answer["errors"]] == ["/arguments/query"]
+    assert (await api.get(f"/v1/approvals/{approval['id']}")).json()["status"] == "pending"
+
+
 async def test_the_short_form(api: Api) -> None:
     """`approve/{step}` decides the call of that step; with arguments it edits; a step without a call is a 404."""
     session_id = await api.start()

@@ -8,10 +8,15 @@ from uuid import uuid4
 from temporalio.client import Client, WorkflowHistory
 
 from activities.tools.base import Call
+from conductor_ai import names
+from conductor_ai.contracts.control import BudgetRequest, Limits
 from conductor_ai.contracts.models import ModelReply
+from conductor_ai.contracts.status import Phase
 from conductor_ai.contracts.tools import ToolResult
+from conductor_ai.contracts.views import ApprovalView
 from conductor_ai.errors import Code, ModelFailure, ToolUnavailable
 from conductor_ai.testing import ScriptedProvider
+from tests.fixtures_servers import wait_until
 from tests.gates import Held
 from tests.rig import ORG, Rig, answer, calls, rig
 from tests.tools import FakeTool, Say
@@ -119,4 +124,49 @@ async def beside(client: Client, store_url: str) -> Made:
         return {"beside": await history(r, session_id)}
 
 
-SHAPES: tuple[Make, ...] = (finished, waiting, cancelled, failed, expired, continued, beside)
+async def edited(client: Client, store_url: str) -> Made:
+    """Edited, asked again, approved and remembered; a grant approves the next one; another is answered by a person."""
+    second, third = calls(("sql_query", {"text": "select 2"})), calls(("sql_query", {"text": "select 3"}))
+    async with _rig(client, store_url, scripted(QUERY, second, third, answer())) as r:
+        session_id = await r.start()
+        await r.decide((await r.pending(session_id))[0], "edit", arguments={"text": "select 2"})
+        again = await asked_in(r, session_id, step=1, round_=2)
+        await r.decide(again, "approve", remember={"match": "exact"})
+        await r.decide(await asked_in(r, session_id, step=3, round_=1), "answer", answer="three")
+        await r.ended(session_id)
+        return {"edited": await history(r, session_id)}
+
+
+async def asked_in(r: Rig, session_id: str, *, step: int, round_: int) -> ApprovalView:
+    """The approval of that step and round, once it is the one that waits."""
+
+    async def there() -> bool:
+        return [(a.step, a.round) for a in (await r.view(session_id)).pending_approvals] == [(step, round_)]
+
+    await wait_until(there, "the approval", 20)
+    return (await r.view(session_id)).pending_approvals[0]
+
+
+async def chat(client: Client, store_url: str) -> Made:
+    """A chat that pauses for its budget, is resumed by a higher one, and is cancelled while it waits for a message."""
+    async with _rig(client, store_url, scripted(FETCH, answer("one"))) as r:
+        session_id = await r.start(mode="chat", limits=Limits(max_total_tokens=1))
+        await in_phase(r, session_id, Phase.PAUSED)
+        raised = BudgetRequest(limits=Limits(max_total_tokens=1000))
+        await r.engine.control(session_id, names.SET_BUDGET, raised, seconds=10)
+        await in_phase(r, session_id, Phase.AWAITING_INPUT)
+        await r.handle(session_id).cancel()
+        await r.ended(session_id)
+        return {"chat": await history(r, session_id)}
+
+
+async def in_phase(r: Rig, session_id: str, phase: Phase) -> None:
+    """Wait for a phase."""
+
+    async def there() -> bool:
+        return (await r.view(session_id)).phase is phase
+
+    await wait_until(there, phase.value, 20)
+
+
+SHAPES: tuple[Make, ...] = (finished, waiting, cancelled, failed, expired, continued, beside, edited, chat)
