@@ -1,0 +1,102 @@
+"""What people send to a session: decisions, pauses, limits, messages. Each handler is synchronous, and each answer a verdict.
+
+Everything but a budget comes both as an update, from the API, which needs the answer, and as a signal, from Temporal's UI or
+command line, where nobody can prove who sent it.
+"""
+
+from temporalio import workflow
+
+from conductor_ai import names
+from conductor_ai.contracts.control import (
+    BudgetRequest,
+    ControlAnswer,
+    ControlKind,
+    MessageNotice,
+    PauseRequest,
+    ResumeRequest,
+)
+from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, DecisionRequest, Verdict, VerdictKind
+from conductor_ai.contracts.session import Carried, SessionInput
+from conductor_ai.text import clean
+from workflows.control import Control
+from workflows.pending import Ledger
+
+
+class Listening:
+    """The handlers of a session's workflow. The session makes what they need before any of them can run."""
+
+    _session: SessionInput
+    _state: Carried
+    _ledger: Ledger
+    _control: Control
+    _closing: bool
+    """True once the end is being written: whatever comes now is told so."""
+
+    @workflow.signal(name=names.DECIDE)
+    def on_decide_signal(self, request: DecisionRequest) -> None:
+        """A decision from Temporal's UI or CLI: nobody can prove who sent it."""
+        self._decide(request.model_copy(update={"via": "signal", "by": None}))
+
+    @workflow.update(name=names.DECIDE)
+    def on_decide(self, request: DecisionRequest) -> Verdict:
+        """A decision from the API, which needs the answer. No validator: a verdict is always an answer."""
+        return self._decide(request)
+
+    def _decide(self, request: DecisionRequest) -> Verdict:
+        if self._closing:
+            return Verdict(kind=VerdictKind.CLOSED, decision=self._ledger.decision((request.call_id, request.round)))
+        return self._ledger.decide(request, workflow.now())
+
+    @workflow.signal(name=names.PAUSE)
+    def on_pause_signal(self, request: PauseRequest) -> None:
+        """A pause from Temporal's UI or CLI."""
+        if self._session.allow_signals:
+            self._pause(request.model_copy(update={"by": None}))
+
+    @workflow.update(name=names.PAUSE)
+    def on_pause(self, request: PauseRequest) -> ControlAnswer:
+        """A pause from the API."""
+        return self._pause(request)
+
+    def _pause(self, request: PauseRequest) -> ControlAnswer:
+        if self._closing:
+            return ControlAnswer(kind=ControlKind.CLOSED)
+        return self._control.ask_to_pause(clean(request.reason), clean(request.by or TEMPORAL_ACCESS))
+
+    @workflow.signal(name=names.RESUME)
+    def on_resume_signal(self, _request: ResumeRequest) -> None:
+        """A resume from Temporal's UI or CLI."""
+        if self._session.allow_signals:
+            self._resume()
+
+    @workflow.update(name=names.RESUME)
+    def on_resume(self, _request: ResumeRequest) -> ControlAnswer:
+        """A resume from the API."""
+        return self._resume()
+
+    def _resume(self) -> ControlAnswer:
+        if self._closing:
+            return ControlAnswer(kind=ControlKind.CLOSED)
+        return self._control.ask_to_resume(self._state.tally)
+
+    @workflow.update(name=names.SET_BUDGET)
+    def on_set_budget(self, request: BudgetRequest) -> ControlAnswer:
+        """New limits from the API."""
+        if self._closing:
+            return ControlAnswer(kind=ControlKind.CLOSED)
+        return self._control.set_limits(request, self._state.tally)
+
+    @workflow.signal(name=names.MESSAGE)
+    def on_message_signal(self, notice: MessageNotice) -> None:
+        """A message that the API left here, because no worker took it in time."""
+        self._message(notice)
+
+    @workflow.update(name=names.MESSAGE)
+    def on_message(self, notice: MessageNotice) -> ControlAnswer:
+        """A message from the API. Its text is in the store."""
+        return self._message(notice)
+
+    def _message(self, notice: MessageNotice) -> ControlAnswer:
+        if self._closing:
+            return ControlAnswer(kind=ControlKind.CLOSED)
+        return self._control.receive(notice, idle=self._state.idle and not self._control.inbox)
