@@ -44,8 +44,8 @@ format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## Measure (see bench/README.md)
-	@$(BIN)/python -m bench
+bench: $(VENV)/.dev $(VENV)-bench/.made ## Measure, and write docs/benchmarks.md (see bench/README.md)
+	@$(BIN)/python -m bench $(ARGS)
 
 lock: ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra local --group build --universal --python-version 3.11 --generate-hashes \
@@ -54,7 +54,7 @@ lock: ## Resolve the dependencies anew (needs uv)
 	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" --quiet -o requirements-dev.txt
 
 clean: ## Remove the virtual environment and the data of `conductor dev`
-	rm -rf $(VENV) .conductor
+	rm -rf $(VENV) $(VENV)-bench .conductor
 
 # The project itself is installed in place, by the hatchling of the lock file: nothing is resolved here.
 define installed
@@ -73,6 +73,13 @@ endef
 
 $(VENV)/.runtime: requirements.txt pyproject.toml
 	$(call installed,requirements.txt)
+	@touch $@
+
+# What Conductor is measured beside never meets the product's own environment.
+$(VENV)-bench/.made: bench/requirements.txt
+	@test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	@if [ -n "$(UV)" ]; then $(UV) pip install --quiet --python $(VENV)-bench/bin/python -r $<; \
+	  else $(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -r $<; fi
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt pyproject.toml

@@ -24,6 +24,10 @@ _TAG = re.compile(r'(?:W/)?"(\d{1,15})"')
 _LATER_FILTERS = ("created_after", "created_before", "metadata", "q")
 
 
+BUSY = frozenset({Phase.QUEUED, Phase.THINKING, Phase.CALLING_TOOL, Phase.RETRYING, Phase.CANCELLING})
+"""Phases in which a session goes on by itself."""
+
+
 def needs_somebody(view: SessionView) -> bool:
     """True once nothing more happens on its own: it has ended, or a person must decide."""
     return view.status.ended or view.phase in (Phase.AWAITING_APPROVAL, Phase.AWAITING_INPUT, Phase.PAUSED)

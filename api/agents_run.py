@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from api.agents import needs_somebody, session_response
+from api.agents import BUSY, needs_somebody, session_response
 from api.auth import MayOperate
 from api.bodies import Received, body_of
 from api.deps import Deps, Needs
@@ -65,7 +65,9 @@ async def run(
     headers = {"Idempotency-Replayed": "true"} if started.replayed else {}
     if query.wait:
         try:
-            view = await deps.reader.follow(caller.org_id, started.session_id, seconds=query.wait, until=needs_somebody)
+            view = await deps.reader.follow(
+                caller.org_id, started.session_id, seconds=query.wait, until=needs_somebody, passing=BUSY
+            )
         except Unavailable as error:
             log.info("started %s, but cannot wait for it: %s", started.session_id, error.code)
         else:

@@ -1,11 +1,12 @@
 """Reading a session: the version from Postgres first, then a copy from Redis that is not older, else from the rows."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from api.ids import is_id
 from api.patience import STORE_SECONDS, within
 from api.rings import Rings
+from conductor_ai.contracts.status import Phase
 from conductor_ai.contracts.views import SessionView
 from conductor_ai.errors import NotFound, Unavailable
 from conductor_ai.stores.hot import Hot
@@ -68,8 +69,11 @@ class Reader:
         seconds: float,
         until: Callable[[SessionView], bool],
         at_least: int = 0,
+        passing: Collection[Phase] = (),
     ) -> SessionView:
         """The session once `until` holds, or as it is after `seconds`, or at once while Postgres is away.
+
+        `passing`: phases in which `until` cannot hold. In these the session is not read, whatever changes in it.
 
         Raises:
             NotFound: this organisation has no such session.
@@ -82,12 +86,20 @@ class Reader:
             while not until(view) and not view.degraded and (left := deadline - clock()) > 0:
                 await bell.wait(left)
                 try:
-                    changed = await self.version(org_id, session_id) != view.version
+                    version, phase = await self._mark(org_id, session_id)
+                    changed = version != view.version and phase not in passing
                 except Unavailable:
                     changed = True  # whether a copy helps is decided where reads are
                 if changed:
                     view = await self.read(org_id, session_id, at_least=max(at_least, view.version))
         return view
+
+    async def _mark(self, org_id: str, session_id: str) -> tuple[int, Phase]:
+        async with within(STORE_SECONDS):
+            mark = await self._snapshots.mark(org_id, session_id)
+        if mark is None:
+            raise NotFound("There is no such session.")
+        return mark
 
     def _fill(self, org_id: str, view: SessionView) -> None:
         """Leave a copy for the next reader, without keeping this one waiting."""

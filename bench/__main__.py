@@ -1,124 +1,143 @@
-"""Steps a second: a bare Temporal loop and Conductor's session, interleaved on the same servers. `make bench`."""
+"""Measure everything and write the page: `make bench`. Ratios in one run, medians of interleaved rounds."""
 
 import argparse
 import asyncio
+import json
 import os
-import statistics
+import platform
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from bench import page, sessions
+from bench.http import Connection
+from bench.stage import OTHERS, Running, Stage, stage
+from bench.throughput import compared
 
-from activities.tools.registry import Registry
-from bench.bare import Bare, bare_model, bare_tool
-from bench.ours import Echo, Instant
-from conductor_ai import wiring
-from conductor_ai.contracts.session import SessionInput
-from conductor_ai.embedded.postgres import EmbeddedPostgres
-from conductor_ai.embedded.redis import EmbeddedRedis, find_server
-from conductor_ai.embedded.temporal import EmbeddedTemporal
-from conductor_ai.names import new_id
-from conductor_ai.settings import Settings
-from conductor_ai.stores.migrate import migrate
-from conductor_ai.stores.postgres import Database
-from conductor_ai.stores.sessions import Message, NewSession, Sessions
-from conductor_ai.stores.writing import Journal
-from conductor_ai.temporal import Engine
-
-Job = Callable[[], Awaitable[object]]
+TEMPORAL = ("pydantic_ai", "openai_agents")
+POSTGRES = ("langgraph", "dbos")
 
 
-async def at_once(job: Job, sessions: int, together: int) -> float:
-    """Seconds for all sessions, `together` at a time."""
-    waiting = iter(range(sessions))
-
-    async def lane() -> None:
-        for _ in waiting:
-            await job()
-
-    before = time.perf_counter()
-    await asyncio.gather(*(lane() for _ in range(together)))
-    return time.perf_counter() - before
-
-
-async def measure(jobs: dict[str, Job], *, steps: int, sessions: int, together: int, rounds: int) -> None:
-    """Run the contenders in turn, `rounds` times; print medians and the ratio to the first."""
-    rates: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds):
-        for name, job in jobs.items():
-            rates[name].append(steps * sessions / await at_once(job, sessions, together))
-    first = statistics.median(rates[next(iter(jobs))])
-    for name, found in rates.items():
-        median = statistics.median(found)
-        spread = ", ".join(f"{rate:.1f}" for rate in found)
-        print(f"{together:>3} at once  {name:<12} {median:7.1f} steps/s   {median / first:4.2f} of bare   ({spread})")
+async def redis_api(now: Stage, document: Any) -> dict[str, Any]:
+    """The polls of FastAPI and Redis alone, with the same document."""
+    port = now.port + 1
+    process = await asyncio.create_subprocess_exec(
+        str(OTHERS),
+        "-m",
+        "bench.contenders.redis_api",
+        env={**now.environment, "PYTHONPATH": str(Path.cwd()), "BENCH_PORT": str(port)},
+    )
+    try:
+        for _ in range(100):
+            try:
+                connection = await Connection.open(port)
+                await connection.raw("PUT", "/agents/one", document)
+                break
+            except OSError:
+                await asyncio.sleep(0.1)
+        return await sessions.polls(port, "/agents/one")
+    finally:
+        process.terminate()
+        await process.wait()
 
 
-async def main(steps: int, rounds: int) -> None:
-    """Start servers, workers and both contenders."""
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conductor-bench-")))
-        folder.chmod(0o711)
-        postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
-        redis = EmbeddedRedis(server=find_server(os.environ), log=folder / "redis.log")  # noqa: TID251 - only PATH is read
-        temporal = EmbeddedTemporal(folder / "temporal")
-        for server in (redis, temporal):
-            await server.start()
-            stack.push_async_callback(server.stop)
-        url = await postgres.create_database()
-        database = Database(url)
-        stack.push_async_callback(database.close)
-        await migrate(database)
-        client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
-        settings = Settings.model_validate({"database_url": url, "redis_url": redis.url})
-        parts = await stack.enter_async_context(
-            wiring.worker_parts(
-                settings, client, registry=Registry([Echo()]), factories={"demo": lambda: Instant(steps)}
-            )
+async def measure(now: Stage, options: argparse.Namespace) -> dict[str, Any]:
+    """All parts, one after the other."""
+    found: dict[str, Any] = {}
+
+    def said(part: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s  {part}", flush=True)
+
+    began = time.monotonic()
+    bare, ours = await now.start("bare", others=False), await now.start("conductor", others=False)
+    others: list[Running] = []
+    try:
+        for name in (*TEMPORAL, *POSTGRES) if OTHERS.exists() else ():
+            try:
+                others.append(await now.start(name, others=True))
+            except (RuntimeError, TimeoutError) as error:
+                found.setdefault("left_out", {})[name] = str(error).splitlines()[-1:]
+                said(f"{name} does not start: {error}")
+        everybody = [bare, ours, *others]
+        for running in everybody:
+            await running.order(3, 3, 5)
+        said("one session at a time")
+        found["one"] = await compared(now, everybody, sessions=6, together=1, steps=10, rounds=options.rounds)
+        said("50 sessions at once")
+        found["fifty"] = await compared(
+            now, everybody, sessions=50, together=50, steps=options.crowd_steps, rounds=options.crowd_rounds
         )
-        for worker in wiring.workers(settings, parts):
-            await stack.enter_async_context(worker)
-        await stack.enter_async_context(
-            Worker(
-                client,
-                task_queue="bare",
-                workflows=[Bare],
-                activities=[bare_model, bare_tool],
-                workflow_runner=UnsandboxedWorkflowRunner(),
+        graph = [running for running in others if running.name == "langgraph"]
+        said("sessions of 500 steps")
+        if graph:
+            found["long"] = await compared(
+                now, [*graph, ours], sessions=1, together=1, steps=500, rounds=options.crowd_rounds
             )
-        )
-        engine = Engine(client)
-        store = Sessions(Journal(database, engine.current_run))
+        for running in others:
+            await running.stop()
+        others.clear()
+        found["history_50"] = await sessions.long_session(now, 50)
+        found["history_500"] = await sessions.long_session(now, 500)
+        said(f"a session of {options.long} steps")
+        found["longest"] = await sessions.long_session(now, options.long)
+        said("what callers notice")
+        found["visible"] = await sessions.visible(now)
+        found["decided"] = await sessions.decided(now)
+        found["cancelled"] = await sessions.cancelled(now)
+        connection = await Connection.open(now.port)
+        session_id = await sessions.start(connection, "polled", 10)
+        await sessions.until(connection, session_id, "done")
+        path = f"/v1/agents/{session_id}"
+        _, document = await connection.request("GET", path)
+        found["polls"] = await sessions.polls(now.port, path)
+        if OTHERS.exists():
+            found["redis_polls"] = await redis_api(now, document)
+        said(f"{options.waiting} sessions that wait")
+        found["waiting"] = await sessions.waiting(now, ours.pids[1:], options.waiting)
+        said("polls without a worker")
+        os.kill(ours.pids[1], 15)
+        await asyncio.sleep(3)
+        found["polls_without_worker"] = await sessions.polls(now.port, path)
+    finally:
+        for running in (*others, bare, ours):
+            await running.stop()
+    found["seconds"] = time.monotonic() - began
+    return found
 
-        async def bare() -> object:
-            return await client.execute_workflow(Bare.run, steps, id=new_id("bare"), task_queue="bare")
 
-        async def ours() -> object:
-            given = SessionInput(
-                session_id=new_id("sess"), org_id="bench", model="demo", tools=("web_fetch",), max_steps=steps
-            )
-            await store.create(NewSession(given, (Message("user", "Please do the job."),)), None)
-            await engine.start(given)
-            return await client.get_workflow_handle(given.session_id).result()
-
-        jobs: dict[str, Job] = {"bare": bare, "conductor": ours}
-        for job in jobs.values():
-            await at_once(job, 2, 2)
-        print(
-            f"Sessions of {steps} steps, model and tool answer at once, {rounds} rounds; Temporal's dev server with WAL."
-        )
-        await measure(jobs, steps=steps, sessions=5, together=1, rounds=rounds)
-        await measure(jobs, steps=steps, sessions=40, together=20, rounds=rounds)
+async def main(options: argparse.Namespace) -> None:
+    """Measure, keep the figures, write the page."""
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="conductor-bench-") as folder:
+        async with stage(Path(folder)) as now:
+            found = await measure(now, options)
+    found["machine"] = {
+        "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load_before": load_before,
+        "load_after": os.getloadavg()[0],
+        "rounds": options.rounds,
+        "crowd_rounds": options.crowd_rounds,
+        "crowd_steps": options.crowd_steps,
+    }
+    results = Path(options.results)
+    kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() and options.append else []
+    kept.append(found)
+    results.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    page.write(kept, Path("docs/benchmarks.md"))
+    print(f"Written to {results} and docs/benchmarks.md.")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    asyncio.run(main(given.steps, given.rounds))
+    parser.add_argument("--crowd-rounds", type=int, default=3, help="rounds of 50 sessions at once, and of 500 steps")
+    parser.add_argument("--crowd-steps", type=int, default=10, help="steps of each of 50 sessions at once")
+    parser.add_argument("--long", type=int, default=5000, help="steps of the long session")
+    parser.add_argument("--waiting", type=int, default=1000, help="sessions that wait")
+    parser.add_argument("--results", default="bench/results.json")
+    parser.add_argument("--append", action="store_true", help="keep the runs that are in the results already")
+    asyncio.run(main(parser.parse_args()))

@@ -60,6 +60,14 @@ class Snapshots:
                 "SELECT version FROM conductor.sessions WHERE org_id = $1 AND id = $2", org_id, session_id
             )
 
+    async def mark(self, org_id: str, session_id: str) -> tuple[int, Phase] | None:
+        """The session's version and phase; None if this org has no such session."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT version, phase FROM conductor.sessions WHERE org_id = $1 AND id = $2", org_id, session_id
+            )
+        return None if row is None else (row["version"], Phase(row["phase"]))
+
     async def build(self, org_id: str, session_id: str) -> SessionView | None:
         """The whole session, of one moment; None if this org has no such session."""
         async with self._database.transaction(snapshot=True) as connection:
