@@ -180,6 +180,28 @@ async def shared_sql_shop(postgres_server: EmbeddedPostgres, sql_server: Server)
         await postgres_server.drop_database(name)
 
 
+@pytest.fixture(scope="module", params=["direct", pytest.param("pooled", marks=pytest.mark.slow)])
+def sql_module_route(request: pytest.FixtureRequest) -> Pooler | None:
+    """As `sql_route` for a whole module, the pooled way among the slow tests."""
+    pooler: Pooler | None = request.getfixturevalue("sql_pooler") if request.param == "pooled" else None
+    return pooler
+
+
+@pytest.fixture(scope="module")
+async def routed_sql_shop(
+    sql_module_route: Pooler | None, postgres_server: EmbeddedPostgres, sql_server: Server
+) -> AsyncIterator[Shop]:
+    """One shop for a module whose tests leave it as they found it, reached both ways."""
+    name = f"shop_{secrets.token_hex(4)}"
+    await postgres_server.create_database(name)
+    made = await make_shop(sql_server, name, sql_module_route)
+    try:
+        yield made
+    finally:
+        await clear_shop(made)
+        await postgres_server.drop_database(name)
+
+
 @pytest.fixture
 async def sql_admin(sql_shop: Shop) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     """The superuser in the fresh shop, to look at what happened."""

@@ -77,8 +77,8 @@ SELECT c.oid::regclass::text AS name, pg_catalog.pg_get_viewdef(c.oid) AS text
 FROM reached r JOIN pg_catalog.pg_class c ON c.oid = r.oid AND c.relkind = 'v'
     AND c.relnamespace <> ALL (ARRAY['pg_catalog'::regnamespace, 'information_schema'::regnamespace]::oid[])
 """
-_ALSO_IN_VIEWS = frozenset({Reason.LOCKING, Reason.LEDGER})
-"""Refused in a view, too, besides functions. What else a view holds is its owner's choice."""
+_ALSO_IN_VIEWS = frozenset({Reason.LOCKING, Reason.LEDGER, Reason.TOO_LONG, Reason.TOO_COMPLEX, Reason.SYNTAX})
+"""Refused in a view, too, besides functions: these, and what cannot be read. What else it holds is its owner's choice."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ async def look_up(connection: Connection, verdict: Verdict, path: tuple[str, ...
     """Ask the target about everything that the statement uses; the reason to refuse it, or None."""
     tables = await oids(connection, verdict.tables)
     for row in await connection.fetch(_VIEWS, tables) if tables else ():
-        inside = classify(row["text"])
+        inside = classify(row["text"], of_view=True)
         where = f"in view {row['name']}"
         if inside.reason in _ALSO_IN_VIEWS or inside.reason.value.startswith("function_"):
             return inside.reason, f"{inside.detail} {where}".strip()

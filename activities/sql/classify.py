@@ -28,13 +28,14 @@ _EXPLAINED = (pg.SelectStmt, pg.InsertStmt, pg.UpdateStmt, pg.DeleteStmt)
 _NOT = ("false", "off", "0")
 
 
-def classify(statement: str) -> Verdict:
+def classify(statement: str, *, of_view: bool = False) -> Verdict:
     """Decide whether a statement may be put before a person, and say what it does.
 
     Args:
         statement: the text as the model wrote it, with parameters as $1, $2 ...
+        of_view: it is the text of a view as the target tells it, which may be longer.
     """
-    raw = read(statement)
+    raw = read(statement, of_view=of_view)
     if isinstance(raw, Refusal):
         return refused(raw.reason, raw.detail)
     top = inner(raw.stmt)

@@ -61,6 +61,14 @@ async def in_the_way(connection: Connection, verdict: Verdict) -> str | None:
                 return words.format(name=row["name"])
         if row["calls"] is not None:
             return f"{row['name']} has {row['calls']} volatile functions"
+    return await foreign(connection, verdict)
+
+
+async def foreign(connection: Connection, verdict: Verdict) -> str | None:
+    """Half a sentence if the statement reaches a foreign table, also through views and partitions; or None.
+
+    Already the planner may ask another server about it, or look at a file.
+    """
     for row in await connection.fetch(_REACHED, await oids(connection, verdict.tables)):
         if row["is_foreign"]:
             return f"{row['name']} is a foreign table"

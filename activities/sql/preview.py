@@ -11,7 +11,7 @@ from activities.sql.connection import LOST, Connection
 from activities.sql.effects import Effects
 from activities.sql.failures import FAILURES, failed
 from activities.sql.limits import READ_COMMITTED, Limits
-from activities.sql.obstacles import in_the_way
+from activities.sql.obstacles import foreign, in_the_way
 from activities.sql.relations import described
 from activities.sql.sample import Sample, take
 from activities.sql.statement import Prepared
@@ -85,6 +85,9 @@ async def _estimate(connection: Connection, verdict: Verdict, params: Sequence[A
     prepared = await statement.prepare(connection, verdict, params)
     if verdict.kind in (Kind.EXPLAIN, Kind.SHOW):
         return "not available: the statement reads no table"
+    elsewhere = await foreign(connection, verdict)
+    if elsewhere is not None:
+        return f"not available: {elsewhere}"
     plan = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {prepared.text}", *prepared.values))[0]["Plan"]
     below = plan["Plans"][0] if plan.get("Operation") and plan.get("Plans") else plan
     return f"about {int(below['Plan Rows'])} rows, cost {plan['Total Cost']:.0f}"

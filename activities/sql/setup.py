@@ -25,6 +25,14 @@ WHERE r.rolname LIKE 'pg\\_%' AND r.rolname <> 'pg_database_owner' AND pg_has_ro
 """
 
 
+_SEES_STORE = """
+SELECT EXISTS (
+    SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'conductor' AND c.relname = 'sessions' AND has_schema_privilege($1, n.oid, 'USAGE')
+)
+"""
+
+
 async def check(target: SqlTarget) -> list[str]:
     """Every problem with login, role and ledger, each a sentence that says what to do; empty if all is well."""
     try:
@@ -71,6 +79,11 @@ async def _check_role(connection: Connection, login: str, role: str) -> list[str
         )
     powerful = [row["rolname"] for row in await connection.fetch(_FOREIGN_MEMBERSHIP, role)]
     problems += [f"The role {role} is a member of {name}. Revoke that: it reaches beyond tables." for name in powerful]
+    if await connection.fetchval(_SEES_STORE, role):
+        problems.append(
+            f"The role {role} can see Conductor's own tables (schema conductor): models would read other sessions. Use a "
+            "database of its own for sql_query, or revoke USAGE on that schema."
+        )
     if await connection.fetchval("SELECT has_database_privilege($1, current_database(), 'CREATE')", role):
         problems.append(f"The role {role} may create schemas in this database. Revoke CREATE from it.")
     return problems

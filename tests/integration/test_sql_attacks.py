@@ -59,6 +59,9 @@ CREATE VIEW roaming AS SELECT set_config('role', 'none', true) AS s;
 CREATE VIEW locking AS SELECT id FROM orders FOR UPDATE;
 CREATE VIEW running AS SELECT query_to_xml('DELETE FROM orders', true, true, '')::text AS s;
 CREATE VIEW of_ledger AS SELECT call_id FROM conductor_ledger.calls;
+CREATE VIEW long_view AS SELECT loud() AS n, repeat('{"x" * 70_000}', 0) AS x;
+CREATE VIEW deep_view AS SELECT {"abs(" * 120}loud(){")" * 120} AS n;
+CREATE VIEW wide_view AS SELECT {", ".join(f"o.id AS c{number}" for number in range(1_200))} FROM orders o;
 CREATE VIEW of_pairs AS SELECT p::text FROM pairs;
 CREATE SCHEMA hidden;
 CREATE FUNCTION hidden.loud(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1';
@@ -67,9 +70,9 @@ SELECT lo_from_bytea(4711, 'x');
 
 
 @pytest.fixture(scope="module")
-async def admin(shared_sql_shop: Shop) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+async def admin(routed_sql_shop: Shop) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     """The superuser, who set the traps."""
-    connection = await asyncpg.connect(shared_sql_shop.admin_url)
+    connection = await asyncpg.connect(routed_sql_shop.admin_url)
     try:
         yield connection
     finally:
@@ -78,9 +81,9 @@ async def admin(shared_sql_shop: Shop) -> AsyncIterator["asyncpg.Connection[asyn
 
 
 @pytest.fixture(scope="module")
-async def target(shared_sql_shop: Shop, admin: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[SqlTarget]:
+async def target(routed_sql_shop: Shop, admin: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[SqlTarget]:
     """The shop with its traps, and a short limit."""
-    shop = shared_sql_shop
+    shop = routed_sql_shop
     made = SqlTarget(shop.url, shop.role, ledger=True, timeout_seconds=1)
     assert (await made.run("UPDATE orders SET note = NULL WHERE id = 1", [], 1, a_call())).ok
     await admin.execute(f"ALTER DATABASE {shop.database} SET app.jwt_secret = '{SECRET}'")
@@ -131,6 +134,8 @@ REFUSED: tuple[tuple[str, list[Json]], ...] = (
     ("SELECT * FROM running", []),
     ("SELECT * FROM of_ledger", []),
     ("SELECT * FROM of_pairs", []),
+    ("SELECT n FROM long_view", []),
+    ("SELECT n FROM deep_view", []),
     ("SELECT with_default()", []),
     ("SELECT noisy(id) FROM orders", []),
     ("SELECT noisy(id) OVER () FROM orders", []),
@@ -251,6 +256,7 @@ HARMLESS: tuple[tuple[str, list[Json], Json], ...] = (
     ("SELECT $1::text[]", [["\"}'; DROP TABLE orders", "{,}"]], [[["\"}'; DROP TABLE orders", "{,}"]]]),
     ("SELECT 1 -- $2 ; DROP TABLE orders", [], [[1]]),
     ("WITH conductor_rows AS (SELECT 5 AS c1) SELECT c1 FROM conductor_rows", [], [[5]]),
+    ("SELECT c1199 FROM wide_view WHERE c7 = 3", [], [[3]]),
     ("SELECT length($1)", ["x" * 1_000_000], None),
     ("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%conductor_ledger%' AND pid <> 0", [], [[0]]),
     ("SELECT count(*) FROM pg_cursors", [], None),
@@ -333,9 +339,9 @@ async def test_the_person_hears_of_it(
     assert await state(admin) == before
 
 
-async def test_nothing_is_left_in_the_connection(shared_sql_shop: Shop, target: SqlTarget) -> None:
+async def test_nothing_is_left_in_the_connection(routed_sql_shop: Shop, target: SqlTarget) -> None:
     """After all kinds of statements the pooled connection is the login's own again, with no lock and no setting."""
-    shop = shared_sql_shop
+    shop = routed_sql_shop
     one = SqlTarget(shop.url, shop.role, ledger=True, timeout_seconds=1, pool_size=1)
     query = (
         "SELECT current_user::text, current_setting('statement_timeout'), current_setting('search_path'), (SELECT "
@@ -356,10 +362,10 @@ async def test_nothing_is_left_in_the_connection(shared_sql_shop: Shop, target: 
 
 
 async def test_a_hundred_at_once_share_few_connections(
-    shared_sql_shop: Shop, target: SqlTarget, admin: "asyncpg.Connection[asyncpg.Record]"
+    routed_sql_shop: Shop, target: SqlTarget, admin: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     """However many calls come in, the server sees no more than the pool allows."""
     results = await asyncio.gather(*(target.run("SELECT 1", [], 1, a_call()) for _ in range(100)))
     assert all(result.ok for result in results)
-    used = await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE usename = $1", shared_sql_shop.login)
+    used = await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE usename = $1", routed_sql_shop.login)
     assert used <= 5

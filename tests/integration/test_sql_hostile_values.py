@@ -22,12 +22,12 @@ INSERT INTO notes VALUES (1, '{}', 0);
 
 
 @pytest.fixture(scope="module")
-async def target(shared_sql_shop: Shop) -> AsyncIterator[SqlTarget]:
+async def target(routed_sql_shop: Shop) -> AsyncIterator[SqlTarget]:
     """The module's shop with a table of JSON."""
-    admin = await asyncpg.connect(shared_sql_shop.admin_url)
-    await admin.execute(NOTES + f"GRANT ALL ON notes TO {shared_sql_shop.role}")
+    admin = await asyncpg.connect(routed_sql_shop.admin_url)
+    await admin.execute(NOTES + f"GRANT ALL ON notes TO {routed_sql_shop.role}")
     await admin.close()
-    made = SqlTarget(shared_sql_shop.url, shared_sql_shop.role, ledger=True, timeout_seconds=2)
+    made = SqlTarget(routed_sql_shop.url, routed_sql_shop.role, ledger=True, timeout_seconds=2)
     yield made
     await made.close()
 
@@ -178,9 +178,9 @@ PRESETS = (
 )
 
 
-async def test_settings_of_the_login_change_nothing(shared_sql_shop: Shop, target: SqlTarget) -> None:
+async def test_settings_of_the_login_change_nothing(routed_sql_shop: Shop, target: SqlTarget) -> None:
     """Whatever the administrator has preset for login and role, a statement means and shows the same."""
-    shop = shared_sql_shop
+    shop = routed_sql_shop
     query = (
         "SELECT '\\' AS a, $1::text[], $2::int, (NULL = $2) IS NULL, date '2026-01-31', interval '1 day', "
         "timestamptz '2026-01-31 10:00+00', '\\x00ff'::bytea, 0.1::float8 + 0.2, (SELECT count(*) FROM orders) > 0"

@@ -138,6 +138,21 @@ async def test_what_a_rollback_does_not_undo_is_not_run(
     assert found.data["effect"] is None
 
 
+@pytest.mark.parametrize("query", ["SELECT * FROM far", "SELECT * FROM through", "EXPLAIN SELECT * FROM far"])
+async def test_another_server_is_not_asked_before_the_person_is(
+    sql_shop: Shop, sql_target: SqlTarget, sql_admin: "asyncpg.Connection[asyncpg.Record]", query: str
+) -> None:
+    """Planning may already reach out to where a foreign table lives: there is no estimate, and the reason is told."""
+    await sql_admin.execute(
+        "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE FOREIGN TABLE far (id int) SERVER s;"
+        f"CREATE VIEW through AS SELECT * FROM far; GRANT SELECT ON far, through TO {sql_shop.role}"
+    )
+    estimate = shown(await sql_target.preview(query, []), "estimate")
+    assert estimate == "not available: " + (
+        "the statement reads no table" if query.startswith("EXPLAIN") else "far is a foreign table"
+    )
+
+
 async def test_a_statement_that_will_fail_says_so(sql_target: SqlTarget) -> None:
     """A constraint, also a deferred one, or a missing table is seen before anybody decides."""
     found = await sql_target.preview("INSERT INTO orders (customer_id) VALUES (999)", [])

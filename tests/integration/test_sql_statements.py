@@ -17,9 +17,9 @@ from tests.fixtures_sql_statements import READS, WRITES, XML_READS
 
 
 @pytest.fixture(scope="module")
-async def target(shared_sql_shop: Shop) -> AsyncIterator[SqlTarget]:
+async def target(routed_sql_shop: Shop) -> AsyncIterator[SqlTarget]:
     """The module's shop."""
-    made = SqlTarget(shared_sql_shop.url, shared_sql_shop.role, ledger=True, timeout_seconds=20)
+    made = SqlTarget(routed_sql_shop.url, routed_sql_shop.role, ledger=True, timeout_seconds=20)
     yield made
     await made.close()
 

@@ -350,14 +350,18 @@ async def test_a_good_setup_has_no_problems(sql_target: SqlTarget) -> None:
 async def test_the_doctor_sees_what_is_wrong(
     sql_shop: Shop, sql_target: SqlTarget, sql_admin: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """A superuser, a role that sees the ledger, a role with the login's rights, dangerous memberships."""
+    """A superuser, a role that sees the ledger or Conductor's own store, a role with the login's rights, dangerous memberships."""
     await sql_target.run("UPDATE orders SET note = 'x' WHERE id = 1", [], 1, a_call())
     await sql_admin.execute(f"GRANT USAGE ON SCHEMA conductor_ledger TO {sql_shop.role}")
     await sql_admin.execute(f"GRANT pg_read_server_files TO {sql_shop.role}")
+    await sql_admin.execute(
+        f"CREATE SCHEMA conductor CREATE TABLE sessions (id int); GRANT USAGE ON SCHEMA conductor TO {sql_shop.role}"
+    )
     await sql_admin.execute(f"ALTER ROLE {sql_shop.role} SUPERUSER")
     text = " ".join(await check(sql_target))
     assert "can see the ledger" in text
     assert "pg_read_server_files" in text
+    assert "can see Conductor's own tables" in text
     assert "is a superuser" in text
 
 

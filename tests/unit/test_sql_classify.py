@@ -293,6 +293,29 @@ def test_64_kilobytes_take_no_time(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_64_kilobytes_of_noise_take_no_time() -> None:
+    """Noise as large as it may be, and words in any order: a verdict within 50 ms of processor time."""
+    source = random.Random(11)
+    slow = []
+    for number in range(120):
+        noise = source.randbytes(21_000 if number % 2 else 65_000).decode(
+            "latin-1" if number % 2 else "ascii", "ignore"
+        )
+        soup = " ".join(source.choices(WORDS[:-1], k=12_000))[:65_000]
+        for statement in (noise.replace("\0", ""), "SELECT '" + noise.replace("\0", ""), soup, "SELECT " + soup):
+            best = 1.0
+            for _ in range(3):
+                start = time.thread_time()
+                assert classify(statement).sentence
+                best = min(best, time.thread_time() - start)
+                if best < 0.05:
+                    break
+            if best >= 0.05:
+                slow.append((number, round(best, 2)))
+    assert not slow
+
+
+@pytest.mark.slow
 def test_short_patterns_repeated_never_hang() -> None:
     """Every one- and two-character pattern of SQL's signs, repeated to 64 KB: the scanner has no slow path left."""
     signs = "a1'\"$/*-+=!@.,;([\\ \nE"
