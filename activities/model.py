@@ -13,6 +13,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.boundary import sealed
+from activities.compaction import context_share, summary_request, without_calls
 from activities.deltas import DeltaListener
 from activities.heartbeat import beating
 from activities.inline_tools import InlineTools
@@ -25,6 +26,7 @@ from activities.retries import delay_before
 from activities.tools.registry import Checked, Registry, surplus
 from conductor_ai import catalog, ports
 from conductor_ai.approvals import Policy, Subject
+from conductor_ai.compaction import usable
 from conductor_ai.contracts.models import ModelReply, ModelRequest, ProposedCall, Stop, Usage
 from conductor_ai.contracts.session import CallRef, ModelFailed, ModelInput, ModelOutcome, Tally
 from conductor_ai.contracts.status import CallState
@@ -90,7 +92,7 @@ class ModelActivities:
             if answer.claimed:
                 beat.doing = f"runs {', '.join(call.tool for call in answer.calls if call.call_id in answer.claimed)}"
                 answer = await self._run_claimed(request, run_id, found.org_id, answer)
-            if not answer.calls:
+            if not answer.calls and request.compact is None:
                 self._journal.forget(request.fence.session_id)
             return self._outcome(request, answer)
 
@@ -109,6 +111,8 @@ class ModelActivities:
             step=request.step,
             output_schema=conversation.output_schema,
         )
+        if request.compact is not None:
+            asked = summary_request(request, conversation, request.compact)
         input_sha = text_sha256(asked.model_dump_json(exclude={"turns"}) + conversation.turns_sha256)
         session_id = request.fence.session_id
         before = time.monotonic()
@@ -138,6 +142,7 @@ class ModelActivities:
                 latency_ms=latency_ms,
                 reused=left_behind is not None,
                 claim=claim,
+                summary_of=None if request.compact is None else len(conversation.turns),
             )
         )
 
@@ -167,7 +172,7 @@ class ModelActivities:
                 await self._paid_if_used(request, run_id, "fault", listener.used)
                 raise
         reply = ModelReply.model_validate(clean_json(reply.model_dump(mode="json")))
-        reply = with_output(reply, asked.output_schema)
+        reply = with_output(reply, asked.output_schema) if request.compact is None else without_calls(reply)
         return reply, self._attempt(request, reply.stop.value, reply.usage)
 
     def _provider(self, model: str) -> Provider:
@@ -246,17 +251,20 @@ class ModelActivities:
 
     def _outcome(self, request: ModelInput, answer: Answer) -> ModelOutcome:
         reply = answer.reply
+        read = answer.usage.input + answer.usage.cache_read + answer.usage.cache_write
         return ModelOutcome(
             stop=reply.stop,
             calls=tuple(self._ref(request, answer, call) for call in answer.calls[:MOST_CALLS]),
             cut_calls=reply.stop is Stop.MAX_TOKENS and bool(reply.calls),
             said=first_line(reply.text, SAID_CHARACTERS),
             tally=Tally(
-                input_tokens=answer.usage.input + answer.usage.cache_read + answer.usage.cache_write,
+                input_tokens=read,
                 output_tokens=answer.usage.output,
                 cost_usd=answer.cost_usd,
             ),
             stop_detail=reply.stop_detail,
+            context_share=context_share(request.model, read),
+            summarised=None if request.compact is None else usable(reply),
         )
 
     def _ref(self, request: ModelInput, answer: Answer, call: StoredCall) -> CallRef:

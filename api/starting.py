@@ -107,6 +107,7 @@ def new_session(
             idle_timeout_seconds=request.idle_timeout_seconds,
             continue_as_new_steps=settings.continue_as_new_steps,
             model_max_attempts=settings.model_max_attempts,
+            compact_at=settings.compact_at or None,
             allow_signals=settings.allow_signals,
             title=title,
         ),

@@ -176,6 +176,9 @@ class Settings(BaseSettings):
     """Whether decisions sent as a Temporal signal count (anybody with access to Temporal can send one)."""
     continue_as_new_steps: int = Field(100, alias="CONDUCTOR_CONTINUE_AS_NEW_STEPS", ge=1)
     """Steps after which the workflow starts a fresh history."""
+    compact_at: float = Field(0.8, alias="CONDUCTOR_COMPACT_AT", ge=0, le=1)
+    """Share of the model's context window at which a session's conversation is summarised. 0: never, not even when the
+    provider says that it no longer fits."""
     model_max_attempts: int = Field(6, alias="CONDUCTOR_MODEL_MAX_ATTEMPTS", ge=1, le=100)
     """Attempts at one model call before the session fails."""
 

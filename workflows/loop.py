@@ -11,6 +11,8 @@ REPAIRS_MAX = 1
 """How often in a row a reply is asked for again before the session fails."""
 FALLS_BACK = frozenset({Code.MODEL_UNAVAILABLE, Code.UNKNOWN_MODEL, Code.MODEL_RETIRED})
 """Failures after which another model may do: not a wrong key, nor a request that is refused as it is."""
+SHRINKS_MAX = 4
+"""How often the text to summarise is halved before the session fails."""
 UNKNOWN_TO_PROVIDER = "unknown_model"
 """The reason of a failure where a provider does not serve the model, or does not any more."""
 PAUSES_MAX = 8
@@ -25,6 +27,8 @@ class AskModel:
     step: int
     fell_back: FellBack | None = None
     """The model that was given up just now."""
+    compact: int | None = None
+    """Set: have it summarise the conversation, its text halved so many times."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class End:
 
 
 def before_model(state: Carried, session: SessionInput) -> AskModel | End:
-    """Ask the model for the next step, unless the steps are used up."""
+    """Ask the model for the next step, or first for a summary if its window is full; unless the steps are used up."""
     if state.steps - state.turn_began >= session.max_steps:
         return End(
             StopReason.MAX_STEPS,
@@ -59,7 +63,35 @@ def before_model(state: Carried, session: SessionInput) -> AskModel | End:
             f"The session used all of its {session.max_steps} steps without a final answer. Start it again with a "
             "higher max_steps, or with a smaller task.",
         )
-    return AskModel(state.next_call_no, state.steps + 1)
+    full = session.compact_at is not None and state.context_share >= session.compact_at
+    return AskModel(state.next_call_no, state.steps + 1, compact=0 if full and _may_compact(state, session) else None)
+
+
+def _may_compact(state: Carried, session: SessionInput) -> bool:
+    """Once before a step, and only if there is more than what the caller gave: that is theirs to shorten."""
+    return session.compact_at is not None and not state.compacted and state.steps > 0
+
+
+def after_answer(
+    state: Carried, session: SessionInput, outcome: ModelOutcome
+) -> tuple[Carried, AskModel | RunCalls | End]:
+    """What a reply leads to, be it an answer or a summary."""
+    if outcome.summarised is None:
+        if outcome.stop is Stop.CONTEXT_EXCEEDED and _may_compact(state, session):
+            state = state.model_copy(update={"tally": state.tally + outcome.tally})
+            return state, AskModel(state.next_call_no, state.steps + 1, compact=0)
+        return after_model(state.model_copy(update={"context_share": outcome.context_share}), outcome)
+    state = state.model_copy(update={"tally": state.tally + outcome.tally})
+    if outcome.stop is Stop.CONTEXT_EXCEEDED and state.shrinks < SHRINKS_MAX:
+        return _shrunk(state)
+    # Also without a summary the session goes on: if it does not fit the window, the next call says so and that is final.
+    state = state.model_copy(update={"compacted": True, "context_share": 0.0, "shrinks": 0})
+    return state, AskModel(state.next_call_no, state.steps + 1)
+
+
+def _shrunk(state: Carried) -> tuple[Carried, AskModel]:
+    state = state.model_copy(update={"shrinks": state.shrinks + 1})
+    return state, AskModel(state.next_call_no, state.steps + 1, compact=state.shrinks)
 
 
 def model_of(session: SessionInput, state: Carried) -> str:
@@ -71,18 +103,25 @@ def model_of(session: SessionInput, state: Carried) -> str:
 def after_failure(
     state: Carried, session: SessionInput, ask: AskModel, failed: ModelFailed
 ) -> tuple[Carried, AskModel | None]:
-    """What a model call that failed for good leads to: the next model, for the same step; None if the failure stands.
+    """What a model call that failed for good leads to; None if the failure stands.
+
+    A conversation that does not fit is summarised. A model that cannot be had is followed by the next one, for the same step.
 
     The next model is for the rest of the session: one that was overloaded through all attempts of a step would hold up
     every further step as long.
     """
     state = state.model_copy(update={"tally": state.tally + failed.tally})
+    if failed.code == Code.CONTEXT_EXCEEDED:
+        if ask.compact is None:
+            fits_not = _may_compact(state, session)
+            return state, AskModel(state.next_call_no, ask.step, compact=0) if fits_not else None
+        return _shrunk(state) if state.shrinks < SHRINKS_MAX else (state, None)
     cannot_be_had = failed.code in FALLS_BACK or failed.reason == UNKNOWN_TO_PROVIDER
     if not cannot_be_had or state.model_index >= len(session.fallback_models):
         return state, None
     given_up = FellBack(model=model_of(session, state), reason=failed.reason or "unavailable")
     state = state.model_copy(update={"model_index": state.model_index + 1})
-    return state, AskModel(state.next_call_no, ask.step, given_up)
+    return state, AskModel(state.next_call_no, ask.step, given_up, ask.compact)
 
 
 def scheduled(state: Carried, ask: AskModel) -> Carried:
@@ -158,7 +197,7 @@ def must_continue_as_new(state: Carried, session: SessionInput, *, steps_before:
 
 
 def _step(state: Carried) -> Carried:
-    return state.model_copy(update={"steps": state.steps + 1, "repairs": 0, "output_repairs": 0})
+    return state.model_copy(update={"steps": state.steps + 1, "repairs": 0, "output_repairs": 0, "compacted": False})
 
 
 def _repair(state: Carried) -> Carried:

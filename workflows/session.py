@@ -160,7 +160,7 @@ class Session(Listening):
             if outcome is None:
                 return None
             self._said = outcome.said
-            self._state, move = loop.after_model(self._state, outcome)
+            self._state, move = loop.after_answer(self._state, self._session, outcome)
         if isinstance(move, End):
             return move
         self._ran = tuple(call for call in move.calls if call.state is not None)
@@ -229,7 +229,8 @@ class Session(Listening):
         fence = Fence(session_id=self._session.session_id, next_call_no=ask.call_no)
         self._state = loop.scheduled(self._state, ask)
         model = loop.model_of(self._session, self._state)
-        messages = tuple(self._control.inbox)
+        # A summary is of what was said before; what nobody has answered yet comes after it.
+        messages = tuple(self._control.inbox) if ask.compact is None else ()
         self._control.interrupted = False
         asked = workflow.start_activity(
             ports.call_model,
@@ -242,6 +243,7 @@ class Session(Listening):
                 fell_back=ask.fell_back,
                 run_calls=not self._session.ask_every_call,
                 messages=messages,
+                compact=ask.compact,
             ),
             start_to_close_timeout=MODEL_START_TO_CLOSE,
             schedule_to_close_timeout=MODEL_SCHEDULE_TO_CLOSE,
@@ -249,7 +251,7 @@ class Session(Listening):
             retry_policy=RetryPolicy(maximum_attempts=self._session.model_max_attempts),
             # It may be running a tool, and that must be gone before the session may say that it is cancelled.
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"step {ask.step}: {model}",
+            summary=f"step {ask.step}: {model}{'' if ask.compact is None else ', summary of the conversation'}",
         )
         try:
             await workflow.wait_condition(lambda: asked.done() or self._control.interrupted)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from activities.providers.base import Listener
 from activities.providers.demo_output import example
 from activities.providers.demo_policy import LABEL, next_move, since_last_user
-from activities.providers.demo_script import Step, parse
+from activities.providers.demo_script import Step, parse, remaining
 from activities.retries import failure
 from conductor_ai.contracts.models import AssistantTurn, ModelReply, ModelRequest, ProposedCall, ResultTurn, Stop, Usage
 
@@ -33,6 +33,8 @@ class DemoProvider:
             ModelFailure: a directive of the conversation asks for one.
             asyncio.CancelledError: at once, also in the middle of a slow answer.
         """
+        if request.summary:
+            return await self._deliver(request, listener, _summary(request), ())
         task, after = since_last_user(request.turns)
         script = parse(task)
         done = sum(isinstance(turn, AssistantTurn) for turn in after)
@@ -91,6 +93,12 @@ def _calls(step: Step, number: int) -> tuple[ProposedCall, ...]:
         )
         for index, call in enumerate(step.calls)
     )
+
+
+def _summary(request: ModelRequest) -> str:
+    record = "\n\n".join(turn.text for turn in request.turns)
+    text = f"{LABEL} The conversation had {len(record)} characters. What is left of the script:"
+    return "\n".join(part for part in (text, remaining(record)) if part)
 
 
 def _answer(request: ModelRequest, text: str) -> str:

@@ -16,10 +16,12 @@ from dataclasses import dataclass, replace
 from pydantic import TypeAdapter, ValidationError
 
 from activities.retries import Kind
+from conductor_ai.compaction import LAST_MESSAGE
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import Stop
 
 _LINE = re.compile(r"^[ \t]*demo:[ \t]*(\w+)[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_PART = re.compile(r"^## \d+\. (person|model|result) ?.*$", re.MULTILINE)
 _STOPS = frozenset(stop.value for stop in Stop)
 _KINDS = frozenset(kind.value for kind in Kind)
 _CALLS = TypeAdapter(list[JsonObject])
@@ -55,6 +57,7 @@ def parse(text: str) -> tuple[Step, ...]:
     """
     steps: list[Step] = []
     ahead = Step()
+    text = text.partition(LAST_MESSAGE)[0]  # after a summary, which has what is left of the script
     for word, rest in _LINE.findall(text):
         match word:
             case "think":
@@ -83,6 +86,22 @@ def parse(text: str) -> tuple[Step, ...]:
     if ahead != Step():
         steps.append(ahead)
     return tuple(steps)
+
+
+def remaining(record: str) -> str:
+    """What a summary must keep of a script: the directives of the last message that no answer has followed yet."""
+    parts = _PART.split(record)[1:]
+    people = [at for at in range(0, len(parts), 2) if parts[at] == "person"]
+    if not people:
+        return ""
+    script = parts[people[-1] + 1]
+    done = sum(parts[at] == "model" for at in range(people[-1], len(parts), 2))
+    steps: list[list[str]] = [[]]
+    for found in _LINE.finditer(script.partition(LAST_MESSAGE)[0]):
+        steps[-1].append(found[0].strip())
+        if found[1] not in ("think", "slow"):
+            steps.append([])
+    return "\n".join(line for step in steps[done:] for line in step)
 
 
 def _seconds(text: str) -> float:

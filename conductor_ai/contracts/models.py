@@ -107,6 +107,8 @@ class ModelRequest(Contract):
     turns: tuple[Turn, ...]
     tools: tuple[ToolSpec, ...]
     max_output_tokens: int = 8192
+    summary: bool = False
+    """True if the conversation is to be summarised, for providers that script (demo)."""
     step: int = 1
     """The number of the step that this call belongs to, for providers that script (demo)."""
     output_schema: JsonObject | None = None

@@ -41,6 +41,12 @@ class Carried(Contract):
     """Model replies in a row that had to be asked for again."""
     output_repairs: int = 0
     """Of these, answers that did not fit the session's `output_schema`."""
+    context_share: float = 0
+    """How much of its model's window the last answer took as input, 0 to 1."""
+    compacted: bool = False
+    """The conversation was summarised, or could not be, and no step was made since."""
+    shrinks: int = 0
+    """How often the text to summarise has been halved because it did not fit the window itself."""
     model_index: int = 0
     """How many models were given up: the session goes on with this one of `model` and `fallback_models`."""
     tally: Tally = Tally()
@@ -86,6 +92,8 @@ class SessionInput(Contract):
     """The starter wants to be asked about every call, whatever the policy allows."""
     continue_as_new_steps: int = 100
     model_max_attempts: int = 6
+    compact_at: float | None = None
+    """The share of the model's window at which the conversation is summarised; None: never."""
     allow_signals: bool = True
     title: str = ""
     carried: Carried = Carried()
@@ -141,6 +149,8 @@ class ModelInput(Contract):
     """True if the activity may run calls of the answer itself: those that are allowed, short, and only read."""
     messages: tuple[str, ...] = ()
     """What people wrote since the last answer: part of the conversation from this call on."""
+    compact: int | None = None
+    """Set: summarise the conversation, its text halved so many times."""
 
 
 class CallRef(Contract):
@@ -175,6 +185,10 @@ class ModelOutcome(Contract):
     """The beginning of the text, at most 200 characters, for Temporal's UI."""
     tally: Tally = Tally()
     stop_detail: str | None = None
+    context_share: float = 0
+    """Input tokens of this call by the model's context window; 0 if that is not known."""
+    summarised: bool | None = None
+    """For a call that was to summarise: whether there is a summary now."""
 
 
 class PrepareInput(Contract):

@@ -119,7 +119,8 @@ class _FinalAnswer:
 
 async def _final_answer(writer: Writer) -> _FinalAnswer | None:
     answer = await writer.connection.fetchval(
-        "SELECT answer FROM conductor.model_calls WHERE session_id = $1 AND NOT superseded ORDER BY call_no DESC LIMIT 1",
+        "SELECT answer FROM conductor.model_calls WHERE session_id = $1 AND NOT superseded AND purpose = 'answer' "
+        "ORDER BY call_no DESC LIMIT 1",
         writer.session_id,
     )
     if answer is None:

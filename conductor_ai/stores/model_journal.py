@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from conductor_ai.compaction import usable
 from conductor_ai.contracts.models import ModelReply, Stop, Usage
 from conductor_ai.contracts.session import FellBack, Fence, ModelInput, Tally
 from conductor_ai.contracts.status import CallState
@@ -212,10 +213,12 @@ class ModelJournal:
         latency_ms: int,
         reused: bool = False,
         claim: frozenset[str] = frozenset(),
+        summary_of: int | None = None,
     ) -> Answer:
         """Store attempt, answer and calls in one transaction. Returns what is stored, which may be an earlier answer.
 
         `reused`: the answer was left behind by a reset; nothing was paid, and its calls keep their ids.
+        `summary_of`: it is to stand for so many turns, and is no step.
 
         `claim`: ids of calls that the caller will run at once. They are stored as claimed, unless somebody else's answer
         is the stored one or a cancel was accepted; `Answer.claimed` says which may really be run.
@@ -227,12 +230,13 @@ class ModelJournal:
         async def change(writer: Writer) -> Answer:
             if not reused:
                 await _paid(writer, run_id, attempt)
-            counts = counts_as_step(reply.stop, has_calls=bool(reply.calls))
+            counts = summary_of is None and counts_as_step(reply.stop, has_calls=bool(reply.calls))
+            purpose = "answer" if summary_of is None else "summary" if usable(reply) else "no_summary"
             inserted = await writer.connection.fetchrow(
                 "WITH stored AS (INSERT INTO conductor.model_calls AS m (session_id, call_no, generation, step, model, input_sha, "
-                "counts, answer, attempts, latency_ms, started_at) SELECT $1, $2, "
+                "counts, answer, attempts, latency_ms, started_at, purpose) SELECT $1, $2, "
                 "(SELECT coalesce(max(generation), 0) + 1 FROM conductor.model_calls WHERE session_id = $1 AND call_no = $2), "
-                "$3, $4, $5, $6, $7, $8, $9, $10 "
+                "$3, $4, $5, $6, $7, $8, $9, $10, $11 "
                 "ON CONFLICT (session_id, call_no) WHERE NOT superseded DO NOTHING RETURNING m.*) "
                 "UPDATE conductor.sessions s SET retry = NULL, last_call_no = stored.call_no, "
                 "steps = CASE WHEN stored.counts THEN greatest(s.steps, stored.step) ELSE s.steps END "
@@ -249,6 +253,7 @@ class ModelJournal:
                 attempt.attempt,
                 latency_ms,
                 started_at,
+                purpose,
             )
             if inserted is not None:
                 claimed = claim if writer.row["cancel_requested_at"] is None and not reused else frozenset()
@@ -266,6 +271,11 @@ class ModelJournal:
                     },
                     dedupe=f"answer:{attempt.call_no}:{inserted['generation']}",
                 )
+                if purpose == "summary":
+                    body = {"call_no": attempt.call_no, "step": attempt.step, "turns": summary_of}
+                    writer.event(
+                        "context.compacted", body, dedupe=f"compacted:{attempt.call_no}:{inserted['generation']}"
+                    )
                 if reply.stop is Stop.INVALID_OUTPUT:
                     writer.event("output.rejected", {"call_no": attempt.call_no, "problems": list(reply.problems)})
                 for call in (call for call in stored_calls if call.call_id in claimed):

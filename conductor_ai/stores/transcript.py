@@ -1,9 +1,11 @@
 """The conversation of a session, read from what people, models and tools said."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from conductor_ai.compaction import beginning
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import AssistantTurn, ModelReply, ResultTurn, Stop, Turn, UserTurn
 from conductor_ai.contracts.status import CallState
@@ -78,6 +80,8 @@ class Prefix:
     turns_sha256: str
     characters: int
     """Of its turns as JSON."""
+    last_message: str | None = None
+    """The newest message of a person: it is repeated after a summary."""
 
     def and_then(self, turns: list[Turn], before: int) -> "Prefix":
         """The same with more turns."""
@@ -87,10 +91,18 @@ class Prefix:
             sha256, characters = chained_sha256(sha256, text), characters + len(text)
         return replace(self, before=before, turns=(*self.turns, *turns), turns_sha256=sha256, characters=characters)
 
+    def summarised(self, summary: str, before: int) -> "Prefix":
+        """The same with a summary in the place of all its turns."""
+        nothing = replace(self, turns=(), turns_sha256="", characters=0)
+        return nothing.and_then([UserTurn(text=beginning(summary, self.last_message))], before)
+
 
 def counts_as_step(stop: Stop, *, has_calls: bool) -> bool:
     """False for replies that are asked for again and therefore are no step of their own."""
-    return not (stop in (Stop.MALFORMED, Stop.PAUSE, Stop.INVALID_OUTPUT) or (stop is Stop.MAX_TOKENS and has_calls))
+    return not (
+        stop in (Stop.MALFORMED, Stop.PAUSE, Stop.INVALID_OUTPUT, Stop.CONTEXT_EXCEEDED)
+        or (stop is Stop.MAX_TOKENS and has_calls)
+    )
 
 
 def stored_call(row: Any) -> StoredCall:
@@ -172,27 +184,38 @@ async def _opening(connection: Connection, session_id: str) -> Prefix:
         turns_sha256="",
         characters=0,
         output_schema=session["output_schema"],
+        last_message=next((m["body"] for m in reversed(said) if m["role"] == "user"), None),
     )
     return nothing.and_then(turns, 0)
 
 
-def _extended(prefix: Prefix, rows: list[Any], written: list[Any]) -> Prefix:
+def extended(prefix: Prefix, rows: Sequence[Any], written: list[Any]) -> Prefix:
     """The prefix with these answers and the results of their calls, each after the messages that it had read.
 
-    `written`: messages in their order; those that are taken are removed.
+    A summary stands for all that was before it.
+
+    Args:
+        rows: current answers and summaries in order (`call_no`, `purpose`, `model`, `answer`, `calls`).
+        written: messages in their order (`call_no`, `body`); those that are taken are removed.
     """
-    turns: list[Turn] = []
     for row in rows:
-        turns += _read_before(written, row["call_no"])
-        turns += _turns_of(ModelReply.model_validate(row["answer"]), row["calls"] or [], row["model"])
-    return prefix.and_then(turns, rows[-1]["call_no"] + 1) if rows else prefix
+        reply, after = ModelReply.model_validate(row["answer"]), row["call_no"] + 1
+        prefix = _with_messages(prefix, written, row["call_no"])
+        if row["purpose"] == "summary":
+            prefix = prefix.summarised(reply.text, after)
+        else:
+            prefix = prefix.and_then(_turns_of(reply, row["calls"] or [], row["model"]), after)
+    return prefix
 
 
-def _read_before(written: list[Any], call_no: int) -> list[Turn]:
-    taken: list[Turn] = []
+def _with_messages(prefix: Prefix, written: list[Any], call_no: int) -> Prefix:
+    """The prefix with the messages that this call had read."""
+    taken: list[str] = []
     while written and written[0]["call_no"] <= call_no:
-        taken.append(UserTurn(text=written.pop(0)["body"]))
-    return taken
+        taken.append(written.pop(0)["body"])
+    if not taken:
+        return prefix
+    return replace(prefix.and_then([UserTurn(text=body) for body in taken], prefix.before), last_message=taken[-1])
 
 
 async def conversation(
@@ -209,11 +232,13 @@ async def conversation(
         session_id,
     )
     rows = await connection.fetch(
-        "SELECT call_no, model, answer, (SELECT jsonb_agg(jsonb_build_object('provider_id', t.provider_id, 'tool', t.tool, "
+        "SELECT call_no, model, purpose, answer, (SELECT jsonb_agg(jsonb_build_object('provider_id', t.provider_id, 'tool', t.tool, "
         "'notes', t.notes, 'content', t.result -> 'content', 'ok', t.result -> 'ok', 'final', t.state = ANY($4)) ORDER BY t.idx) "
         "FROM conductor.tool_calls t WHERE t.session_id = m.session_id AND t.call_no = m.call_no AND NOT t.superseded) AS calls "
-        "FROM conductor.model_calls m WHERE session_id = $1 AND NOT superseded AND call_no >= $2 AND call_no < $3 "
-        "ORDER BY call_no",
+        "FROM conductor.model_calls m WHERE session_id = $1 AND NOT superseded AND call_no < $3 AND purpose <> 'no_summary' "
+        # What the last summary stands for need not be read.
+        "AND call_no >= greatest($2, (SELECT max(s.call_no) FROM conductor.model_calls s WHERE s.session_id = $1 "
+        "AND NOT s.superseded AND s.purpose = 'summary' AND s.call_no < $3)) ORDER BY call_no",
         session_id,
         prefix.before,
         before,
@@ -229,9 +254,9 @@ async def conversation(
     )
     assert flags is not None
     first_open = next((n for n, row in enumerate(rows) if not all(c["final"] for c in row["calls"] or ())), len(rows))
-    prefix = _extended(prefix, rows[:first_open], written)
-    whole = _extended(prefix, rows[first_open:], written)
-    whole = whole.and_then(_read_before(written, before), before)
+    prefix = extended(prefix, rows[:first_open], written)
+    whole = extended(prefix, rows[first_open:], written)
+    whole = _with_messages(whole, written, before)
     found = Conversation(
         org_id=whole.org_id,
         system=whole.system,

@@ -14,6 +14,7 @@ MEANINGS: dict[str, str] = {
     "output.rejected": "An answer did not fit the session's `output_schema`; `problems` is what the model was told.",
     "model.retrying": "An attempt failed; the next one comes at `next_at`.",
     "model.fallback": "A model could not be had, `reason` says why; from this call on `to_model` answers.",
+    "context.compacted": "The conversation was summarised; from here on the summary stands for so many `turns`, which are kept.",
     "approval.requested": "A call waits for a person.",
     "approval.extended": "A new run asks the same call again: it has until a later time.",
     "approval.decided": "A person decided. `verified` is false if only access to Temporal shows who it was.",

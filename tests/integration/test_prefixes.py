@@ -58,8 +58,8 @@ async def test_a_long_session_reads_only_what_is_new(place: Place, monkeypatch: 
 
     import conductor_ai.stores.transcript as module
 
-    extended = module._extended
-    monkeypatch.setattr(module, "_extended", counted)
+    extended = module.extended
+    monkeypatch.setattr(module, "extended", counted)
     session_id = await place.session()
     for call_no in range(1, 11):
         await asked(place.models, session_id, call_no)

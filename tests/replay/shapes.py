@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowHistory
 from activities.tools.base import Call
 from conductor_ai import names
 from conductor_ai.contracts.control import BudgetRequest, Limits
-from conductor_ai.contracts.models import ModelReply
+from conductor_ai.contracts.models import ModelReply, Usage
 from conductor_ai.contracts.status import Phase
 from conductor_ai.contracts.tools import ToolResult
 from conductor_ai.contracts.views import ApprovalView
@@ -169,4 +169,37 @@ async def in_phase(r: Rig, session_id: str, phase: Phase) -> None:
     await wait_until(there, phase.value, 20)
 
 
-SHAPES: tuple[Make, ...] = (finished, waiting, cancelled, failed, expired, continued, beside, edited, chat)
+async def gave_up(client: Client, store_url: str) -> Made:
+    """One model that stays busy through its attempts, one that is not served, and a third that goes on."""
+    busy = ModelFailure("Busy.", code=Code.MODEL_UNAVAILABLE, retryable=True, retry_after=0.01, kind="overloaded")
+    gone = ModelFailure("Gone.", code=Code.MODEL_REJECTED_REQUEST, retryable=False, kind="unknown_model")
+    async with _rig(client, store_url, scripted(FETCH, busy, busy, gone, FETCH, answer())) as r:
+        session_id = await r.start(fallback_models=("claude-haiku-5-5", "openai:mine"), model_max_attempts=2)
+        await r.ended(session_id)
+        return {"gave-up": await history(r, session_id)}
+
+
+async def compacted(client: Client, store_url: str) -> Made:
+    """A window that fills, a summary, one that does not fit at first, and a context that stays exceeded."""
+    full = FETCH.model_copy(update={"usage": Usage(input=190_000, output=10)})
+    exceeded = ModelFailure("Too long.", code=Code.CONTEXT_EXCEEDED, retryable=False, kind="context_exceeded")
+    script = (full, answer("A summary."), FETCH, exceeded, exceeded, answer("A summary."), exceeded)
+    async with _rig(client, store_url, scripted(*script)) as r:
+        session_id = await r.start(model="claude-haiku-4-5", compact_at=0.8)
+        await r.ended(session_id)
+        return {"compacted": await history(r, session_id)}
+
+
+SHAPES: tuple[Make, ...] = (
+    finished,
+    waiting,
+    cancelled,
+    failed,
+    expired,
+    continued,
+    beside,
+    edited,
+    chat,
+    gave_up,
+    compacted,
+)

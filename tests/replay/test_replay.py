@@ -18,7 +18,18 @@ from workflows.loop import AskModel
 from workflows.session import Session
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
-SHAPE_NAMES = {"finished", "waiting", "cancelled", "failed", "expired", "continued-1", "continued-2", "beside"}
+SHAPE_NAMES = {
+    "finished",
+    "waiting",
+    "cancelled",
+    "failed",
+    "expired",
+    "continued-1",
+    "continued-2",
+    "beside",
+    "gave-up",
+    "compacted",
+}
 
 
 def runner(sandboxed: bool) -> WorkflowRunner:

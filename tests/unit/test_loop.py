@@ -169,3 +169,109 @@ def test_each_model_is_tried_once_and_in_order(failures: list[ModelFailed], fall
         ask = again
     assert tuple(asked) == (given_.model, *given_.fallback_models)[: len(asked)]
     assert state.steps == 0
+
+
+# Compaction
+
+FULL = 0.9
+
+
+def compacting(**more: object) -> SessionInput:
+    """A session that is summarised at four fifths of its window."""
+    return session().model_copy(update={"compact_at": 0.8, "max_steps": 50, **more})
+
+
+def summary(stop: Stop = Stop.END, *, usable: bool = True) -> ModelOutcome:
+    """The outcome of a call that was to summarise."""
+    return outcome(stop).model_copy(update={"summarised": usable})
+
+
+def filled(stop: Stop, calls: int, share: float) -> ModelOutcome:
+    """An answer that took so much of the window."""
+    return outcome(stop, calls).model_copy(update={"context_share": share})
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.integers(1, 6))
+def test_at_most_one_summary_before_a_step(data: st.DataObject, max_steps: int) -> None:
+    """Whatever comes back: numbers only grow, nothing is lost of the tally, and a summary is followed by an answer to the
+    same step or by the end; without the setting there is none."""
+    given_ = compacting(max_steps=max_steps, compact_at=data.draw(st.sampled_from([0.8, None])))
+    state, asked, summaries = Carried(), 0, 0
+    move: AskModel | RunCalls | End = loop.before_model(state, given_)
+    while isinstance(move, AskModel):
+        asked += 1
+        assert (move.call_no, move.step) == (asked, state.steps + 1)
+        state = loop.scheduled(state, move)
+        stop = data.draw(
+            st.sampled_from([Stop.TOOL_CALLS, Stop.TOOL_CALLS, Stop.CONTEXT_EXCEEDED, Stop.REFUSAL, Stop.END])
+        )
+        if move.compact is not None:
+            assert given_.compact_at is not None
+            assert not state.compacted
+            assert state.steps > 0
+            assert move.compact == state.shrinks
+            summaries += 1
+            reply = summary(stop, usable=stop in (Stop.END, Stop.TOOL_CALLS))
+        else:
+            summaries = 0
+            reply = filled(stop, 1 if stop is Stop.TOOL_CALLS else 0, data.draw(st.sampled_from([0.0, 0.5, FULL])))
+        assert summaries <= 1 + loop.SHRINKS_MAX
+        state, move = loop.after_answer(state, given_, reply)
+        if isinstance(move, RunCalls):
+            move = loop.before_model(state, given_)
+    assert isinstance(move, End)
+    assert state.tally.input_tokens == asked
+    assert state.steps <= max_steps
+
+
+def test_a_full_window_is_summarised_before_the_next_step() -> None:
+    """Not in the middle of one, and not before there is a step; afterwards the same step is asked."""
+    state, move = loop.after_answer(Carried(), compacting(), filled(Stop.TOOL_CALLS, 1, FULL))
+    assert isinstance(move, RunCalls)
+    ask = loop.before_model(state, compacting())
+    assert isinstance(ask, AskModel)
+    assert ask.compact == 0
+    assert loop.before_model(state, compacting(compact_at=None)) == AskModel(state.next_call_no, 2)
+    state, again = loop.after_answer(loop.scheduled(state, ask), compacting(), summary())
+    assert again == AskModel(ask.call_no + 1, 2)
+
+
+def test_context_exceeded_right_after_a_summary_is_final() -> None:
+    """As a stop and as a failure; the first time both lead to a summary, which itself may be shrunk four times."""
+    state = Carried(steps=3, next_call_no=4)
+    for fails in (False, True):
+        ask = AskModel(4, 4)
+        said = loop.scheduled(state, ask)
+        exceeded = failed(Code.CONTEXT_EXCEEDED, "context_exceeded")
+        move: object
+        if fails:
+            said, move = loop.after_failure(said, compacting(), ask, exceeded)
+        else:
+            said, move = loop.after_answer(said, compacting(), outcome(Stop.CONTEXT_EXCEEDED))
+        for halved in range(loop.SHRINKS_MAX + 1):
+            assert isinstance(move, AskModel)
+            assert move.compact == halved
+            said, move = loop.after_failure(loop.scheduled(said, move), compacting(), move, exceeded)
+        assert move is None
+        compacted = said.model_copy(update={"compacted": True})
+        assert loop.after_failure(compacted, compacting(), ask, exceeded)[1] is None
+        assert isinstance(loop.after_answer(compacted, compacting(), outcome(Stop.CONTEXT_EXCEEDED))[1], End)
+
+
+def test_what_the_caller_gave_is_not_summarised() -> None:
+    """A first message that does not fit is the caller's to shorten."""
+    ask, exceeded = AskModel(1, 1), failed(Code.CONTEXT_EXCEEDED)
+    assert loop.after_failure(Carried(), compacting(), ask, exceeded)[1] is None
+    assert isinstance(loop.after_answer(Carried(), compacting(), outcome(Stop.CONTEXT_EXCEEDED))[1], End)
+
+
+def test_a_summary_falls_back_too() -> None:
+    """A model that cannot be had is given up in a summary as in a step: the next one summarises."""
+    given_ = compacting(fallback_models=("other",))
+    ask = AskModel(4, 4, compact=1)
+    _, again = loop.after_failure(
+        Carried(steps=3, shrinks=1), given_, ask, failed(Code.MODEL_UNAVAILABLE, "overloaded")
+    )
+    assert again is not None
+    assert (again.compact, again.step) == (1, 4)
