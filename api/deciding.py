@@ -34,6 +34,7 @@ async def decide_one(deps: Deps, caller: Caller, approval_id: str, body: Decisio
         return _closed(approval, body), 200
     if body.arguments is not None:
         await _must_fit(deps, approval.tool, body.arguments)
+    _check_grant(approval, body)
     payload = body.payload
     content = content_digest(payload)
     request = DecisionRequest(
@@ -61,6 +62,20 @@ async def decide_one(deps: Deps, caller: Caller, approval_id: str, body: Decisio
         # Only what is certain is taken back. After an Unavailable the decision may still arrive, and is this person's.
         await deps.intentions.withdraw(intention)
         raise
+
+
+def _check_grant(approval: ApprovalView, body: DecisionBody) -> None:
+    """A grant must fix something of the call that was seen: with all arguments free it would approve whatever comes.
+
+    Raises:
+        Refused: it fixes nothing, or frees an argument that the call does not have.
+    """
+    free = set() if body.remember is None else set(body.remember.free)
+    known = set(approval.arguments) if isinstance(approval.arguments, dict) else set()
+    if not free or free < known:
+        return
+    message = "Name arguments that this call has, and not all of them: a grant fixes at least one."
+    raise Refused(message, code=Code.INVALID_REQUEST, errors=[FieldError("/remember/free", message)])
 
 
 async def _heed(

@@ -118,10 +118,14 @@ async def approve_step(
     step_id: str,
     body: Annotated[Received[ApproveStepBody], Depends(body_of(ApproveStepBody))],
 ) -> Response:
-    """The short form, for steps with one waiting call. `step_id` is the number of the step, or the id of the call."""
+    """The short form, for steps with one waiting call. `step_id` is the number of the step, or the id of the call.
+
+    A call that is asked again, because its effect has changed or its arguments were edited, is not what was seen before: it is
+    decided by its approval's id, or by the digest of its new arguments.
+    """
+    given = body.value
     async with within():
-        approval = await _of_step(deps, caller, session_id, step_id)
-        given = body.value
+        approval = await _of_step(deps, caller, session_id, step_id, given.arguments_sha256)
         decision = DecisionBody(
             decision="deny" if not given.approved else "approve" if given.modified_args is None else "edit",
             arguments_sha256=given.arguments_sha256 or approval.arguments_sha256,
@@ -132,7 +136,7 @@ async def approve_step(
     return _response(view, status)
 
 
-async def _of_step(deps: Deps, caller: Caller, session_id: str, step_id: str) -> ApprovalView:
+async def _of_step(deps: Deps, caller: Caller, session_id: str, step_id: str, seen: str | None) -> ApprovalView:
     """The approval that is meant: the waiting one of that step, else the last one."""
     if not is_id("sess", session_id):
         raise NotFound("There is no such session.")
@@ -147,4 +151,12 @@ async def _of_step(deps: Deps, caller: Caller, session_id: str, step_id: str) ->
             "name a call's id in the place of the step.",
             code=Code.AMBIGUOUS,
         )
-    return await find(deps.snapshots, caller.org_id, (pending or matching)[0].id)
+    meant = (pending or matching)[0]
+    earlier = {each.arguments_sha256 for each in matching if each.call_id == meant.call_id and each.round < meant.round}
+    if pending and meant.round > 1 and (seen is None or seen in earlier):
+        raise Refused(
+            "This call is asked again: its effect has changed, or its arguments were edited. Look at it, and decide by POST "
+            f"/v1/approvals/{meant.id}/decision.",
+            code=Code.AMBIGUOUS,
+        )
+    return await find(deps.snapshots, caller.org_id, meant.id)

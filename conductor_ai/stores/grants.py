@@ -35,6 +35,8 @@ def match_sha(tool: str, arguments: JsonObject, free: Iterable[str]) -> str:
 async def remember(writer: Writer, approval: Any, decision: Decision, wanted: Remember) -> None:
     """Store a grant together with the approval that it comes from."""
     tool, arguments = approval["tool"], approval["arguments"]
+    if wanted.free and not set(wanted.free) < set(arguments):
+        return  # the API refuses this: it would approve whatever comes
     grant_id = new_id("grant")
     await writer.connection.execute(
         "INSERT INTO conductor.grants (id, org_id, session_id, tool, match, free, match_sha, arguments, uses_left, expires_at, "
