@@ -12,11 +12,11 @@
 It imports contracts and httpx; neither the server nor Temporal.
 
 How it is made: a resource (`sessions.py`, `approvals.py`, …) only describes requests and reads answers. What takes several requests
-is a generator of steps (`retrying.py`, `waiting.py`, `paging.py`). The two transports (`transports.py`) carry steps out, and `endpoint.py` makes
+is a generator of steps (`retrying.py`, `waiting.py`, `paging.py`, `streaming.py`). The two transports (`transports.py`) carry steps out, and `endpoint.py` makes
 one method of each description that waits on a `Conductor` and is awaited on an `AsyncConductor`.
 """
 
-from conductor_ai.client.approvals import Seen, SeenElsewhere
+from conductor_ai.client.approvals import Choice, Seen, SeenElsewhere
 from conductor_ai.client.clients import AsyncConductor, Conductor
 from conductor_ai.client.errors import (
     AlreadyDecided,
@@ -48,6 +48,7 @@ from conductor_ai.client.errors import (
     SessionEnded,
     StoreUnavailable,
     TooManyMessages,
+    TooManyStreams,
     Unauthenticated,
     UnexpectedAnswer,
     UnknownModel,
@@ -56,7 +57,8 @@ from conductor_ai.client.errors import (
     WaitTimeout,
 )
 from conductor_ai.client.paging import AsyncPages, Pages
-from conductor_ai.client.sessions import Limits, Message
+from conductor_ai.client.sessions import Asking, Limits, Message
+from conductor_ai.client.streaming import AsyncStream, Stream
 from conductor_ai.contracts.answers import (
     CancelAnswer,
     Health,
@@ -66,7 +68,9 @@ from conductor_ai.contracts.answers import (
     RunAccepted,
     ToolView,
 )
+from conductor_ai.contracts.events import DeltaView, EventView
 from conductor_ai.contracts.explain import Explanation
+from conductor_ai.contracts.grants import GrantView, Remember
 from conductor_ai.contracts.status import ApprovalStatus, CallState, Phase, Status, StopReason
 from conductor_ai.contracts.views import ApprovalView, SessionSummary, SessionView, StepView
 
@@ -78,21 +82,27 @@ __all__ = [
     "ApprovalExpired",
     "ApprovalStatus",
     "ApprovalView",
+    "Asking",
     "AsyncConductor",
     "AsyncPages",
+    "AsyncStream",
     "BodyTooLarge",
     "BudgetUsedUp",
     "CallState",
     "CancelAnswer",
+    "Choice",
     "ClientError",
     "Conductor",
     "Conflict",
     "ConnectionFailed",
+    "DeltaView",
     "DigestMismatch",
     "EngineUnavailable",
+    "EventView",
     "Explanation",
     "FieldError",
     "Forbidden",
+    "GrantView",
     "Health",
     "IdempotencyInFlight",
     "IdempotencyMismatch",
@@ -111,6 +121,7 @@ __all__ = [
     "Problem",
     "RateLimited",
     "Readiness",
+    "Remember",
     "RunAccepted",
     "Seen",
     "SeenElsewhere",
@@ -123,7 +134,9 @@ __all__ = [
     "StepView",
     "StopReason",
     "StoreUnavailable",
+    "Stream",
     "TooManyMessages",
+    "TooManyStreams",
     "ToolView",
     "Unauthenticated",
     "UnexpectedAnswer",

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from conductor_ai.client.approvals import Approvals
+from conductor_ai.client.approvals import Approvals, Grants
 from conductor_ai.client.catalogues import HealthChecks, Models, Tools
 from conductor_ai.client.endpoint import Resource, W
 from conductor_ai.client.retrying import Options
@@ -27,6 +27,7 @@ class _Parts(Resource[W]):
         super().__init__(transport)
         self.sessions = Sessions[W](transport)
         self.approvals = Approvals[W](transport)
+        self.grants = Grants[W](transport)
         self.tools = Tools[W](transport)
         self.models = Models[W](transport)
         self.health = HealthChecks[W](transport)

@@ -1,7 +1,7 @@
 """How a method of a resource is written once and called in both ways.
 
 A resource holds a transport. Its methods only describe: an `endpoint` one call, a `procedure` a flow of several, a `listing` a list
-that comes in pages. On a resource with a `SyncTransport` they return the result, on one with an `AsyncTransport` something to await; a
+that comes in pages, a `streaming` method what comes as it happens. On a resource with a `SyncTransport` they return the result, on one with an `AsyncTransport` something to await; a
 type checker knows which, with the parameters as they were written.
 """
 
@@ -11,7 +11,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from conductor_ai.client.paging import AsyncPages, Paged, Pages
 from conductor_ai.client.retrying import answered
-from conductor_ai.client.steps import Call, Flow
+from conductor_ai.client.steps import Call, Feed, Flow
+from conductor_ai.client.streaming import AsyncStream, Stream
 from conductor_ai.client.transports import AsyncTransport, SyncTransport
 
 P = ParamSpec("P")
@@ -56,6 +57,29 @@ def endpoint(describe: Callable[Concatenate[Any, P], Call[T]]) -> procedure[P, T
 
     update_wrapper(flow, describe)
     return procedure(flow)
+
+
+class streaming(Generic[P, T]):  # noqa: N801 - read as a decorator
+    """A method whose results come one after the other, for as long as it takes."""
+
+    def __init__(self, describe: Callable[Concatenate[Any, P], Feed[T]]) -> None:
+        self.describe = describe
+
+    @overload
+    def __get__(self, at: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, at: Resource[SyncTransport], owner: type) -> Callable[P, Stream[T]]: ...
+    @overload
+    def __get__(self, at: Resource[AsyncTransport], owner: type) -> Callable[P, AsyncStream[T]]: ...
+    def __get__(self, at: Any, owner: type) -> Any:
+        if at is None:
+            return self
+
+        def stream(*args: P.args, **kwargs: P.kwargs) -> Any:
+            kind = Stream if isinstance(at.transport, SyncTransport) else AsyncStream
+            return kind(at.transport, self.describe(at, *args, **kwargs))
+
+        return update_wrapper(stream, self.describe)
 
 
 class listing(Generic[P, T]):  # noqa: N801 - read as a decorator

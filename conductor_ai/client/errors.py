@@ -29,6 +29,7 @@
         │   ├── TooManyMessages          too_many_messages
         │   └── IdempotencyInFlight      idempotency_in_flight
         ├── RateLimited                  429: too much at once
+        │   └── TooManyStreams           too_many_streams
         └── ServerError                  the server cannot, whatever is sent
             ├── InternalError            internal
             ├── StoreUnavailable         store_unavailable
@@ -267,6 +268,12 @@ class IdempotencyInFlight(Conflict):
 
 class RateLimited(ApiError):
     """Too much at once, and still when patience ended."""
+
+
+class TooManyStreams(RateLimited):
+    """The organisation follows as many sessions as it may."""
+
+    code_of_class = "too_many_streams"
 
 
 class ServerError(ApiError):

@@ -18,13 +18,15 @@ class Paged(Generic[T]):
     """A list: its first page, and how the next is found."""
 
     first: Call[Page[T]]
+    parameter: str = "cursor"
+    """Of the query, which takes a page's `next_cursor`."""
 
     def after(self, page: Page[T]) -> Call[Page[T]] | None:
         """The page after this one; None after the last."""
         if not page.has_more or page.next_cursor is None:
             return None
         request = self.first.request
-        return replace(self.first, request=replace(request, query={**request.query, "cursor": page.next_cursor}))
+        return replace(self.first, request=replace(request, query={**request.query, self.parameter: page.next_cursor}))
 
 
 def paged(kind: type[Page[T]], request: Request) -> Paged[T]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -34,7 +34,7 @@ class SyncTransport:
                     return result
                 reply = wire.do(step)
 
-    def iterate(self, feed: Feed[T]) -> Iterator[T]:
+    def iterate(self, feed: Feed[T]) -> Generator[T, None, None]:
         """The results of a feed, as they come."""
         with closing(feed), closing(_Wire(self)) as wire:
             reply: Reply = None
@@ -69,7 +69,7 @@ class AsyncTransport:
                     return result
                 reply = await wire.do(step)
 
-    async def iterate(self, feed: Feed[T]) -> AsyncIterator[T]:
+    async def iterate(self, feed: Feed[T]) -> AsyncGenerator[T, None]:
         """The results of a feed, as they come."""
         with closing(feed):
             async with aclosing(_AsyncWire(self)) as wire:

@@ -35,7 +35,8 @@ def look(session_id: str, **parameters: str | int | float | None) -> Call[Sessio
 def newer(session_id: str, version: int, seconds: float, **parameters: str | int | None) -> Call[SessionView | None]:
     """The session once it is newer than this version, or a copy that is not, while the database is away; else None."""
     request = look(session_id, wait=seconds, since_version=version, **parameters).request
-    return Call(replace(request, wait=seconds), _if_any)
+    # The tag saves the body of a session that has not changed.
+    return Call(replace(request, wait=seconds, headers={"If-None-Match": f'"{version}"'}), _if_any)
 
 
 def _if_any(answer: Answer) -> SessionView | None:

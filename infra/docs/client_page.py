@@ -10,7 +10,7 @@ from conductor_ai.client.endpoint import Resource
 from infra.docs.markdown import page, table
 from infra.docs.source import ROOT, tree_of
 
-_RESULTS = {"Call": "{}", "Flow": "{}", "Paged": "Pages[{}]", "Stream": "Stream[{}]"}
+_RESULTS = {"Call": "{}", "Flow": "{}", "Paged": "Pages[{}]", "Feed": "Stream[{}]"}
 """What a method returns, by what its description returns."""
 
 

@@ -9,14 +9,18 @@ import pytest
 from conductor_ai.client import (
     AlreadyDecided,
     AsyncConductor,
+    Choice,
     Conductor,
     ConnectionFailed,
     DigestMismatch,
+    EventView,
     Forbidden,
     IdempotencyMismatch,
     InvalidRequest,
     NotFound,
+    Remember,
     SeenElsewhere,
+    SessionBusy,
     SessionEnded,
     SessionView,
     Unauthenticated,
@@ -25,7 +29,10 @@ from conductor_ai.client import (
 )
 from conductor_ai.contracts.status import ApprovalStatus, Phase, Status
 from conductor_ai.stores.access import Role
-from tests.fixtures_api import Api
+from conductor_ai.stores.hot import Hot
+from conductor_ai.stores.postgres import Database
+from conductor_ai.temporal import Engine
+from tests.fixtures_api import Api, serving
 from tests.fixtures_servers import wait_until
 from tests.fixtures_socket import listening
 
@@ -230,3 +237,82 @@ async def test_a_server_that_comes_back(api: Api) -> None:
         async with listening(api, port):
             started = await starting
             assert [each.session_id async for each in client.sessions.list()] == [started.session_id]
+
+
+async def test_a_stream_outlives_its_server(api: Api, database: Database, standing_in: Engine, hot: Hot) -> None:
+    """The server goes away and another takes its place: every event once and in order, to the last, and then the stream ends by itself."""
+    session_id = await api.start(tools=[])
+    got: list[int] = []
+    async with listening(api) as port:
+        client = AsyncConductor(f"http://127.0.0.1:{port}", api.secrets[Role.VIEWER])
+        stream = client.sessions.stream(session_id)
+        await api.hand.step(session_id, text="Hello.")
+        while len(got) < 2:
+            item = await anext(stream)
+            if isinstance(item, EventView):
+                got.append(item.seq)
+    async with serving(database, standing_in, hot, with_keys=False) as other, listening(other, port):
+        await api.hand.finish(session_id)
+        got += [item.seq async for item in stream if isinstance(item, EventView)]
+        version = (await client.sessions.get(session_id)).version
+        assert got == list(range(1, version + 1))
+        assert [event.seq async for event in client.sessions.events(session_id, limit=2)] == got
+        assert [step.step_number async for step in client.sessions.steps(session_id, limit=1)] == [1]
+        assert [item async for item in client.sessions.stream(session_id, after=version)] == []
+        await client.close()
+
+
+async def test_a_stream_without_asyncio(served: Served) -> None:
+    """The same as an ordinary loop; leaving it early hangs up."""
+    session_id = (await served.client.sessions.run("Hello", tools=[])).session_id
+    await served.api.hand.step(session_id, text="Hello.")
+    await served.api.hand.finish(session_id)
+
+    def all_of_it() -> list[str]:
+        with Conductor(served.url, served.api.secrets[Role.VIEWER]) as client:
+            with client.sessions.stream(session_id) as first:
+                next(first)
+            return [item.type for item in client.sessions.stream(session_id) if isinstance(item, EventView)]
+
+    types = await asyncio.to_thread(all_of_it)
+    assert (types[0], types[-1]) == ("session.created", "session.ended")
+
+
+async def test_decisions_that_do_more(served: Served) -> None:
+    """Edit, answer, remember, and many at once, each about what was seen."""
+    client, hand = served.client, served.api.hand
+    session_id = (await client.sessions.run("Hello", tools=[])).session_id
+    edited, answered, kept, last = [await client.approvals.get((await hand.ask(session_id))["id"]) for _ in range(4)]
+    after = await client.approvals.edit(edited, {"query": "SELECT 2", "params": []}, comment="Two.")
+    assert after.status is ApprovalStatus.EDITED
+    assert (await client.approvals.answer(answered, "There are three.")).status is ApprovalStatus.ANSWERED
+    await client.approvals.approve(kept, remember=Remember(uses=2))
+    [grant] = [each async for each in client.grants.list()]
+    assert (grant.uses_left, grant.approval_id) == (2, kept.id)
+    assert (await client.grants.revoke(grant.id)).revoked_at is not None
+    assert [each async for each in client.grants.list()] == []
+    assert (await client.grants.get(grant.id)).id == grant.id
+    nobody = SeenElsewhere(f"appr_{'0' * 32}", "0" * 64)
+    results = await client.approvals.decide_many([Choice(last, "deny", "No."), Choice(nobody, "approve")])
+    assert [(result.status, result.code) for result in results] == [(200, None), (404, "not_found")]
+
+
+async def test_messages_pause_and_budget(served: Served) -> None:
+    """What people send to a running session arrives; a limit that is not named stays."""
+    client = served.client
+    session_id = (
+        await client.sessions.run("Hello", tools=[], limits={"max_total_tokens": 500}, approval={"expires_in": 90})
+    ).session_id
+    sent = await client.sessions.send_message(session_id, "And in euros?", idempotency_key="m-1")
+    again = await client.sessions.send_message(session_id, "And in euros?", idempotency_key="m-1")
+    assert sent.message_id == again.message_id
+    with pytest.raises(SessionBusy):
+        await client.sessions.send_message(session_id, "Now?", if_busy="reject")
+    assert (await client.sessions.pause(session_id, reason="Let me look.")).session_id == session_id
+    assert (await client.sessions.resume(session_id)).session_id == session_id
+    budget = (await client.sessions.update_budget(session_id, max_cost_usd=2.5)).budget
+    assert budget is not None
+    assert (budget.max_cost_usd, budget.max_total_tokens) == (2.5, 500)
+    lifted = (await client.sessions.update_budget(session_id, max_total_tokens=None)).budget
+    assert lifted is not None
+    assert (lifted.max_cost_usd, lifted.max_total_tokens) == (2.5, None)

@@ -3,7 +3,8 @@
 from typing import assert_type
 
 from conductor_ai.client import AsyncConductor, Conductor
-from conductor_ai.contracts.answers import CancelAnswer, Page, RunAccepted, ToolView
+from conductor_ai.contracts.answers import BatchResult, CancelAnswer, Page, RunAccepted, ToolView
+from conductor_ai.contracts.events import DeltaView, EventView
 from conductor_ai.contracts.views import ApprovalView, SessionSummary, SessionView
 
 
@@ -20,6 +21,10 @@ def waits(client: Conductor) -> None:
         assert_type(approval, ApprovalView)
         assert_type(client.approvals.approve(approval), ApprovalView)
     assert_type(client.with_options(patience=0), Conductor)
+
+    with client.sessions.stream(started.session_id) as stream:
+        assert_type(next(stream), EventView | DeltaView)
+    assert_type(client.approvals.decide_many([]), tuple[BatchResult, ...])
 
     client.sessions.get(7)  # type: ignore[arg-type]
     client.sessions.get("sess_1", step="last")  # type: ignore[call-arg]
@@ -38,6 +43,9 @@ async def awaits(client: AsyncConductor) -> None:
     async for approval in client.approvals.list(status="pending"):
         assert_type(approval, ApprovalView)
         assert_type(await client.approvals.deny(approval, comment="no"), ApprovalView)
+
+    async for item in client.sessions.stream(started.session_id, deltas=False):
+        assert_type(item, EventView | DeltaView)
 
     await client.sessions.get("sess_1", step="last")  # type: ignore[call-arg]
     for _ in client.sessions.list():  # type: ignore[attr-defined]
