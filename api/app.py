@@ -7,7 +7,9 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api import (
     agents,
@@ -78,6 +80,17 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return problem(invalid(error.errors()), request_id_of(request.scope))
 
 
+def _allowed(request: Request) -> str | None:
+    """The methods of an address: those of all routes with its path, of which the framework names the first alone."""
+    routes = [route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)]
+    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    nearest = min((route.path for route in found), key=lambda path: path.count("{"), default=None)
+    return (
+        ", ".join(sorted({method for route in found if route.path == nearest for method in route.methods or ()}))
+        or None
+    )
+
+
 async def _http(request: Request, error: Exception) -> Response:
     """What the framework refuses on its own: no such route, no such method."""
     assert isinstance(error, HTTPException)
@@ -86,8 +99,11 @@ async def _http(request: Request, error: Exception) -> Response:
         case 404:
             told = NotFound("")
         case 405:
+            allowed = _allowed(request)
             told = Refused(
-                "This address does not take that method.", code=Code.METHOD_NOT_ALLOWED, headers=error.headers
+                "This address does not take that method.",
+                code=Code.METHOD_NOT_ALLOWED,
+                headers=error.headers if allowed is None else {"Allow": allowed},
             )
         case status:
             told = Refused(
@@ -107,6 +123,7 @@ def create_app(deps: Deps) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.deps = deps
     for module in ROUTERS:

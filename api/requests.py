@@ -140,6 +140,8 @@ class RunRequest(RequestModel):
 class CancelRequest(RequestModel):
     """Cancel a session."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "The question has been answered."}]})
+
     reason: str | None = Field(None, max_length=1000)
     """For the record."""
 
