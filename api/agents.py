@@ -1,27 +1,32 @@
 """Looking at sessions: one, whole or in part, now or when it changes; and the list of all."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from api import cursors
 from api.auth import AnyRole
-from api.bodies import not_supported
 from api.deps import Needs
 from api.patience import within
-from api.problems import documented
-from api.requests import SessionQuery, SessionsQuery
+from api.problems import FieldError, Refused, documented
+from api.requests import METADATA_MAX, MetadataKey, MetadataValue, SessionQuery, SessionsQuery
 from conductor_ai.contracts.answers import Page
 from conductor_ai.contracts.status import Phase
 from conductor_ai.contracts.views import SessionSummary, SessionView
 from conductor_ai.errors import Code
-from conductor_ai.text import clean
+from conductor_ai.stores.snapshots import SessionFilter
+from conductor_ai.text import clean, clean_json
 
 router = APIRouter(tags=["sessions"])
 
+_METADATA: TypeAdapter[Any] = TypeAdapter(
+    Annotated[dict[MetadataKey, MetadataValue], Field(min_length=1, max_length=METADATA_MAX)],
+    config=ConfigDict(strict=True),
+)
+
 _TAG = re.compile(r'(?:W/)?"(\d{1,15})"')
-_LATER_FILTERS = ("created_after", "created_before", "metadata", "q")
 
 
 BUSY = frozenset({Phase.QUEUED, Phase.THINKING, Phase.CALLING_TOOL, Phase.RETRYING, Phase.CANCELLING})
@@ -98,30 +103,41 @@ async def get_session(
     return session_response(in_part(view, query))
 
 
-async def _refuse_later_filters(_caller: AnyRole, request: Request) -> None:
-    present = [f"/query/{name}" for name in _LATER_FILTERS if name in request.query_params]
-    if present:
-        raise not_supported(present)
+def entries(text: str) -> dict[str, Any]:
+    """The entries that a session's metadata must have.
+
+    Raises:
+        Refused: it is no object of metadata.
+    """
+    try:
+        found = _METADATA.validate_json(text)
+    except ValidationError as error:
+        message = 'This is no JSON object of metadata, such as {"customer": "acme"}.'
+        raise Refused(message, code=Code.INVALID_REQUEST, errors=[FieldError("/query/metadata", message)]) from error
+    return dict(found)
 
 
 @router.get(
     "/v1/agents",
     response_model=Page[SessionSummary],
     summary="List sessions",
-    responses=documented(Code.NOT_SUPPORTED),
-    dependencies=[Depends(_refuse_later_filters)],
+    responses=documented(),
 )
 async def list_sessions(deps: Needs, caller: AnyRole, query: Annotated[SessionsQuery, Query()]) -> Response:
-    """Newest first, a page at a time."""
+    """Newest first, a page at a time. All filters must hold."""
+    which = SessionFilter(
+        status=query.status,
+        phase=query.phase,
+        model=None if query.model is None else clean(query.model),
+        created_after=query.created_after,
+        created_before=query.created_before,
+        metadata=None if query.metadata is None else clean_json(entries(query.metadata)),
+        text=None if query.q is None else clean(query.q),
+        before=cursors.decode(query.cursor),
+        limit=query.limit + 1,
+    )
     async with within():
-        rows = await deps.snapshots.list_sessions(
-            caller.org_id,
-            status=query.status,
-            phase=query.phase,
-            model=None if query.model is None else clean(query.model),
-            before=cursors.decode(query.cursor),
-            limit=query.limit + 1,
-        )
+        rows = await deps.snapshots.list_sessions(caller.org_id, which)
     shown = rows[: query.limit]
     more = len(rows) > len(shown)
     page = Page[SessionSummary](

@@ -39,6 +39,7 @@ router = APIRouter(tags=["sessions"])
             Code.UNKNOWN_MODEL,
             Code.MODEL_RETIRED,
             Code.UNKNOWN_TOOL,
+            Code.TOO_MANY_SESSIONS,
             Code.IDEMPOTENCY_MISMATCH,
             Code.BODY_TOO_LARGE,
             Code.UNSUPPORTED_MEDIA_TYPE,
@@ -86,7 +87,7 @@ async def _start(deps: Deps, org_id: str, request: RunRequest, key: IdempotencyK
     started = None if key is None else await deps.sessions.adopted(org_id, key)
     if started is None:
         new = new_session(request, org_id, deps.settings, await deps.tools.published(), datetime.now(UTC))
-        started = await deps.sessions.create(new, key)
+        started = await deps.sessions.create(new, key, most_open=deps.settings.sessions_per_org)
     if started.start_state == "starting":
         async with within(ENGINE_SECONDS, Code.ENGINE_UNAVAILABLE):
             await deps.engine.start(started.input)

@@ -15,12 +15,15 @@ from api import (
     agents,
     agents_cancel,
     agents_control,
+    agents_delete,
     agents_messages,
     agents_run,
+    api_keys,
     approvals,
     decisions,
     events,
     explain,
+    gate,
     grants,
     health,
     idempotency,
@@ -41,6 +44,7 @@ ROUTERS = (
     events,
     stream,
     agents_cancel,
+    agents_delete,
     agents_control,
     agents_messages,
     explain,
@@ -49,6 +53,7 @@ ROUTERS = (
     grants,
     tools,
     models,
+    api_keys,
     health,
 )
 
@@ -128,7 +133,8 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.deps = deps
     for module in ROUTERS:
         idempotency.install(module.router)
-        app.include_router(module.router)
+        gate.check(module.router)
+        app.include_router(module.router, dependencies=() if module is health else gate.GATE)
     openapi.install(app)
     app.add_exception_handler(ConductorError, _conductor_error)
     app.add_exception_handler(RequestValidationError, _invalid)

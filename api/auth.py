@@ -118,5 +118,7 @@ AnyRole = Annotated[Caller, Depends(authenticated)]
 """Everybody with a key may read."""
 MayOperate = Annotated[Caller, Depends(one_of(Role.OPERATOR, Role.ADMIN))]
 """May start and cancel."""
+MayAdminister = Annotated[Caller, Depends(one_of(Role.ADMIN))]
+"""May make and revoke keys, and delete sessions."""
 MayDecide = Annotated[Caller, Depends(one_of(Role.APPROVER, Role.ADMIN))]
 """May decide about calls."""

@@ -7,12 +7,15 @@ from fastapi import Depends, Request
 
 from api.fanout import Fanout
 from api.keys import KeyCache
+from api.owners import Owners
+from api.rates import Limiter
 from api.reading import Reader
 from api.rings import Rings
 from conductor_ai.settings import Settings
-from conductor_ai.stores.access import Keys
+from conductor_ai.stores.access import Keys, Ownership
 from conductor_ai.stores.controlling import Controls
 from conductor_ai.stores.deciding import Intentions
+from conductor_ai.stores.erasing import Erasing
 from conductor_ai.stores.events import Events
 from conductor_ai.stores.grants import Grants
 from conductor_ai.stores.hot import Hot, HotCopies
@@ -45,6 +48,9 @@ class Deps:
     rings: Rings
     reader: Reader
     events: Events
+    owners: Owners
+    limiter: Limiter
+    erasing: Erasing
     fanout: Fanout
 
 
@@ -70,6 +76,9 @@ def make_deps(settings: Settings, database: Database, engine: Engine, hot: Hot) 
         rings=rings,
         reader=Reader(snapshots, hot, rings),
         events=events,
+        owners=Owners(Ownership(database), hot),
+        limiter=Limiter(hot, rate=settings.rate_limit, burst=settings.rate_burst),
+        erasing=Erasing(database),
         fanout=Fanout(events, hot, rings, most=settings.streams_per_org),
     )
 

@@ -6,19 +6,29 @@ from collections.abc import Callable
 
 from conductor_ai.stores.access import Key, Keys, hashed
 
-CACHE_SECONDS = 60.0
-"""How long a key that was revoked may go on working."""
+CACHE_SECONDS = 45.0
+"""How long a key is believed without another look. With what open streams take to notice, a revoked key is dead within 60 s."""
 CACHE_ENTRIES = 10_000
 
 
 class KeyCache:
-    """Looks keys up, and remembers those that exist for at most 60 s. Unknown ones are asked for each time: a key that
+    """Looks keys up, and remembers those that exist for less than 60 s. Unknown ones are asked for each time: a key that
     was just made works at once."""
 
     def __init__(self, keys: Keys, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys
         self._clock = clock
         self._known: OrderedDict[str, tuple[Key, float]] = OrderedDict()
+
+    @property
+    def store(self) -> Keys:
+        """The keys themselves."""
+        return self._keys
+
+    def forget(self, key_id: str) -> None:
+        """Look this key up again when it comes."""
+        for name in [name for name, (key, _) in self._known.items() if key.id == key_id]:
+            del self._known[name]
 
     async def find(self, secret: str) -> Key | None:
         """The key with this secret, unless it was revoked more than 60 s ago.

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse
 
-from conductor_ai.errors import Code, ConductorError, InvalidRequest, Unavailable
+from conductor_ai.errors import Code, ConductorError, InvalidRequest, LimitReached, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -37,6 +37,9 @@ STATUSES: Mapping[Code, tuple[int, str]] = {
     Code.TOO_MANY_MESSAGES: (409, "Too many messages"),
     Code.BODY_TOO_LARGE: (413, "The body is too large"),
     Code.UNSUPPORTED_MEDIA_TYPE: (415, "Unsupported media type"),
+    Code.SESSION_OPEN: (409, "The session has not ended"),
+    Code.RATE_LIMITED: (429, "Too many requests"),
+    Code.TOO_MANY_SESSIONS: (429, "Too many open sessions"),
     Code.TOO_MANY_STREAMS: (429, "Too many open streams"),
     Code.INTERNAL: (500, "Something went wrong in the server"),
     Code.STORE_UNAVAILABLE: (503, "The database is away"),
@@ -113,7 +116,7 @@ def problem(error: ConductorError, request_id: str) -> JSONResponse:
     match error:
         case Refused():
             status, headers, errors, extra = error.status or status, error.headers, error.errors, error.extra
-        case Unavailable():
+        case Unavailable() | LimitReached():
             headers = {"Retry-After": str(error.retry_after)}
         case InvalidRequest(pointer=str(pointer)):
             errors = (FieldError(pointer, error.message),)
@@ -150,7 +153,14 @@ def example(code: Code) -> dict[str, Any]:
 def documented(*codes: Code) -> dict[int | str, dict[str, Any]]:
     """Error responses of a route for its OpenAPI, one for each status; what any route may answer is added."""
     by_status: dict[int | str, dict[str, Any]] = {}
-    for code in (*codes, Code.INVALID_REQUEST, Code.UNAUTHENTICATED, Code.STORE_UNAVAILABLE, Code.INTERNAL):
+    for code in (
+        *codes,
+        Code.INVALID_REQUEST,
+        Code.UNAUTHENTICATED,
+        Code.RATE_LIMITED,
+        Code.STORE_UNAVAILABLE,
+        Code.INTERNAL,
+    ):
         status, title = STATUSES[code]
         entry = by_status.setdefault(status, {"description": title, "content": {MEDIA_TYPE: {"examples": {}}}})
         content = entry["content"][MEDIA_TYPE]

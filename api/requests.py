@@ -1,9 +1,10 @@
 """What callers send. All models are strict: a number in quotes is no number, and an unknown field is refused."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.decisions import DecisionKind
@@ -135,6 +136,17 @@ class RunRequest(RequestModel):
         if not any(message.role == "user" for message in value):
             raise ValueError("At least one message must be a user's.")
         return value
+
+
+class KeyRequest(RequestModel):
+    """Make an API key."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "nightly reports", "role": "operator"}]})
+
+    name: str = Field(min_length=1, max_length=100)
+    """Whose it is, or what for; decisions are recorded under it."""
+    role: Literal["viewer", "operator", "approver", "admin"] = "operator"
+    """All read; operators start and cancel, approvers decide, admins do everything."""
 
 
 class CancelRequest(RequestModel):
@@ -307,12 +319,31 @@ class PageQuery(QueryModel):
     limit: int = Field(50, ge=1, le=200)
 
 
+def _moment(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("A time needs a zone.")
+    if value.year not in range(1970, 9999):
+        raise ValueError("A time lies between 1970 and 9998.")
+    return value.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_moment)]
+
+
 class SessionsQuery(PageQuery):
     """Which sessions to list."""
 
     status: Status | None = None
     phase: Phase | None = None
     model: str | None = Field(None, max_length=200)
+    created_after: Moment | None = None
+    """Only sessions made at this time (RFC 3339, with a zone) or later."""
+    created_before: Moment | None = None
+    """Only sessions made before this time."""
+    metadata: str | None = Field(None, max_length=4000)
+    """A JSON object, `{"customer": "acme"}`: only sessions whose metadata has all of these entries, with these very values."""
+    q: str | None = Field(None, min_length=1, max_length=200)
+    """Only sessions with this text in their title, in upper or lower case."""
 
 
 class StepsQuery(QueryModel):
@@ -364,6 +395,7 @@ def schemas() -> tuple[type[RequestModel], ...]:
     """The bodies, for the OpenAPI document."""
     return (
         RunRequest,
+        KeyRequest,
         CancelRequest,
         PauseBody,
         ResumeBody,

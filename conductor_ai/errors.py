@@ -64,6 +64,12 @@ class Code(StrEnum):
     """The session's budget is used up: raise it, and it goes on."""
     TOO_MANY_MESSAGES = "too_many_messages"
     """Too many messages wait to be read, or the session has as many as it may."""
+    SESSION_OPEN = "session_open"
+    """The session has not ended, and only those that have can be deleted. Cancel it first."""
+    RATE_LIMITED = "rate_limited"
+    """The key sends more requests than it may. `Retry-After` says when to go on."""
+    TOO_MANY_SESSIONS = "too_many_sessions"
+    """The organisation has as many open sessions as it may. One has to end first; `Retry-After` says when to try again."""
     TOO_MANY_STREAMS = "too_many_streams"
     """The organisation has as many event streams open at this process as it may. `Retry-After` says when to try again."""
     STORE_UNAVAILABLE = "store_unavailable"
@@ -140,6 +146,17 @@ class Conflict(ConductorError):
     """The state does not allow it."""
 
     code = Code.SESSION_ENDED
+
+
+class LimitReached(ConductorError):
+    """There is as much of something as there may be at the same time; later there may be room."""
+
+    code = Code.TOO_MANY_SESSIONS
+
+    def __init__(self, message: str, *, code: Code | None = None, retry_after: int = 5) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+        """Seconds."""
 
 
 class Unavailable(ConductorError):

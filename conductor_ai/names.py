@@ -65,6 +65,11 @@ def deltas_key(org_id: str, session_id: str) -> str:
     return f"conductor:{org_id}:deltas:{session_id}"
 
 
+def rate_key(org_id: str, key_id: str) -> str:
+    """The tokens of an API key: how many requests it may send. A hash of `tokens` and `at`; lives until it would be full."""
+    return f"conductor:{org_id}:rate:{key_id}"
+
+
 RING_CHANNEL: Final = "conductor:ring"
 """Publishes `org_id session_id version` after each commit. A ring says only: look into Postgres."""
 

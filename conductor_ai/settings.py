@@ -164,6 +164,12 @@ class Settings(BaseSettings):
     max_steps_limit: int = Field(100, alias="CONDUCTOR_MAX_STEPS_LIMIT", ge=1, le=100_000)
     """Largest `max_steps` that a request may ask for."""
 
+    rate_limit: float = Field(100, alias="CONDUCTOR_RATE_LIMIT", ge=0, le=1_000_000)
+    """Requests a second that one API key may send in the long run; 0: as many as it likes."""
+    rate_burst: int = Field(200, alias="CONDUCTOR_RATE_BURST", ge=1, le=1_000_000)
+    """Requests that it may send at once after a pause."""
+    sessions_per_org: int = Field(0, alias="CONDUCTOR_SESSIONS_PER_ORG", ge=0, le=10_000_000)
+    """Sessions that one organisation may have open (not ended) at the same time; 0: as many as it likes."""
     streams_per_org: int = Field(500, alias="CONDUCTOR_STREAMS_PER_ORG", ge=1, le=100_000)
     """Event streams that one organisation may have open at one API process."""
 

@@ -59,7 +59,7 @@ sessions_app = typer.Typer(
 approvals_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Lists and decides calls that wait for a person."
 )
-keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Makes API keys.")
+keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Makes, lists and revokes API keys.")
 app.add_typer(sessions_app, name="sessions")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(keys_app, name="keys")
@@ -201,6 +201,27 @@ def keys_create(
     if role not in {known.value for known in Role}:
         raise typer.BadParameter("--role is one of viewer, operator, approver, admin.")
     raise typer.Exit(serve.make_key(_settings(), org=org, name=name, role=Role(role)))
+
+
+@keys_app.command("list")
+def keys_list(
+    org: Annotated[str, typer.Option("--org", help="The organisation whose keys to list.")] = "default",
+) -> None:
+    """Lists an organisation's API keys, revoked ones too; the keys themselves are not kept."""
+    from conductor_ai.cli import keys
+
+    raise typer.Exit(keys.list_keys(_settings(), org=org))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, key_….")],
+    org: Annotated[str, typer.Option("--org", help="The organisation whose key it is.")] = "default",
+) -> None:
+    """Revokes an API key for good; every API process refuses it within 60 seconds."""
+    from conductor_ai.cli import keys
+
+    raise typer.Exit(keys.revoke_key(_settings(), key, org=org))
 
 
 @sandbox_app.command("prepare")

@@ -48,6 +48,23 @@ class EventList(Contract):
     """Number of the session's last event."""
 
 
+class KeyView(Contract):
+    """An API key as it is listed."""
+
+    id: str
+    name: str
+    role: Literal["viewer", "operator", "approver", "admin"]
+    created_at: UtcTime
+    revoked_at: UtcTime | None
+
+
+class NewKey(KeyView):
+    """An API key that was just made."""
+
+    secret: str
+    """What the caller shows the API. It is not kept and cannot be shown again."""
+
+
 class RunAccepted(Contract):
     """A session that Temporal has accepted."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +39,27 @@ return 1
 
 DELTAS_AT_ONCE = 500
 """Pieces that one look takes from one session."""
+
+# A bucket of tokens: KEYS[1]; ARGV: rate a second, burst, now in seconds. Returns the seconds until there is a token.
+_TAKE = """
+local rate, burst, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local stored = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens, at = tonumber(stored[1]) or burst, tonumber(stored[2]) or now
+tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
+local wait = 0
+if tokens >= 1 then tokens = tokens - 1 else wait = (1 - tokens) / rate end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', tostring(math.max(now, at)))
+redis.call('EXPIRE', KEYS[1], math.ceil(burst / rate) + 1)
+return tostring(wait)
+"""
+
+# Instead of a copy: nothing to show, and newer than anything that could be put in its place.
+_ERASE = """
+redis.call('DEL', KEYS[2])
+redis.call('HSET', KEYS[1], 'version', '9007199254740991', 'document', '')
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
 
 _AWAY = (RedisError, OSError, TimeoutError, asyncio.TimeoutError)
 
@@ -134,6 +156,33 @@ class Hot:
                 await pipeline.execute()
         except _AWAY as error:
             log.info("redis is away: %s", type(error).__name__)
+
+    async def take(self, org_id: str, key_id: str, *, rate: float, burst: int) -> float | None:
+        """Take a token of this key, `rate` of which come back each second, up to `burst`.
+
+        Returns:
+            0 if there was one, else the seconds until there will be; None while Redis is away.
+        """
+        if self._redis is None:
+            return None
+        try:
+            found = await self._redis.eval(_TAKE, 1, names.rate_key(org_id, key_id), rate, burst, f"{time.time():.6f}")
+        except _AWAY as error:
+            log.info("redis is away: %s", type(error).__name__)
+            return None
+        return float(found)
+
+    async def erase(self, org_id: str, session_id: str) -> bool:
+        """Erase what is here of a session, for good. False: Redis does not answer, and may have something of it."""
+        if self._redis is None:
+            return True
+        keys = (names.snapshot_key(org_id, session_id), names.deltas_key(org_id, session_id))
+        try:
+            await cast("Awaitable[int]", self._redis.eval(_ERASE, 2, *keys, names.HOT_TTL_SECONDS))
+        except _AWAY as error:
+            log.info("redis is away: %s", type(error).__name__)
+            return False
+        return True
 
     async def deltas(
         self, after: Mapping[tuple[str, str], tuple[int, int]]

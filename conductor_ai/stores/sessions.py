@@ -9,9 +9,9 @@ from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.decisions import Decision
 from conductor_ai.contracts.session import SessionInput
 from conductor_ai.contracts.status import Status
-from conductor_ai.errors import Code, InvalidRequest, NotFound
+from conductor_ai.errors import Code, InvalidRequest, LimitReached, NotFound
 from conductor_ai.stores.deciding import apply_decision
-from conductor_ai.stores.postgres import Database
+from conductor_ai.stores.postgres import Connection, Database
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import clean, clean_json
 
@@ -100,10 +100,14 @@ class Sessions:
     def _database(self) -> Database:
         return self._journal.database
 
-    async def create(self, new: NewSession, key: IdempotencyKey | None) -> Started:
+    async def create(self, new: NewSession, key: IdempotencyKey | None, *, most_open: int = 0) -> Started:
         """Insert the session as `starting`, or adopt the one that the same key made.
 
+        Args:
+            most_open: sessions that the org may have open, with this one; 0: any number.
+
         Raises:
+            LimitReached: it has as many.
             InvalidRequest: the key came with another body before (`idempotency_mismatch`).
         """
         source = new.input
@@ -139,6 +143,8 @@ class Sessions:
                         "SELECT * FROM conductor.sessions WHERE id = $1", stored["session_id"]
                     )
                     return _started(row, replayed=True)
+            if most_open:
+                await _require_room(connection, source.org_id, most_open)
             row = await connection.fetchrow(
                 "INSERT INTO conductor.sessions (id, org_id, keyed, input, model, title, system_prompt, tools, max_steps, metadata, "
                 "warnings, deadline_at, output_schema, mode, max_cost_usd, max_total_tokens, version) "
@@ -280,6 +286,19 @@ class Sessions:
                 limit,
             )
         return [row["session_id"] for row in rows]
+
+
+async def _require_room(connection: Connection, org_id: str, most_open: int) -> None:
+    # Starts of one org wait for each other here: what is counted next includes all that were let in before.
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('starts of ' || $1, 0))", org_id)
+    count = await connection.fetchval(
+        "SELECT count(*) FROM conductor.sessions WHERE org_id = $1 AND ended_at IS NULL", org_id
+    )
+    if count >= most_open:
+        raise LimitReached(
+            f"This organisation has {most_open} open sessions, as many as it may (CONDUCTOR_SESSIONS_PER_ORG). Nothing was "
+            "started; try again when one has ended."
+        )
 
 
 def _require_same_body(body_sha: str, key: IdempotencyKey) -> None:

@@ -37,6 +37,24 @@ _APPROVALS = """
 
 
 @dataclass(frozen=True)
+class SessionFilter:
+    """Which sessions a list shows."""
+
+    status: Status | None = None
+    phase: Phase | None = None
+    model: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    metadata: dict[str, Any] | None = None
+    """Entries that the session's metadata has all of."""
+    text: str | None = None
+    """Part of the title, whatever its case."""
+    before: tuple[datetime, str] | None = None
+    """Keyset: those made before this time and id."""
+    limit: int = 50
+
+
+@dataclass(frozen=True)
 class ApprovalFilter:
     """Which approvals a list shows."""
 
@@ -85,29 +103,30 @@ class Snapshots:
             messages = await _messages(connection, session_id)
         return _session(row, steps, pending, messages)
 
-    async def list_sessions(
-        self,
-        org_id: str,
-        *,
-        status: Status | None = None,
-        phase: Phase | None = None,
-        model: str | None = None,
-        before: tuple[datetime, str] | None = None,
-        limit: int = 50,
-    ) -> list[SessionSummary]:
+    async def list_sessions(self, org_id: str, which: SessionFilter) -> list[SessionSummary]:
         """Sessions of an org, newest first, at most `limit`."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                "SELECT * FROM conductor.sessions WHERE org_id = $1 AND ($2::text IS NULL OR status = $2) "
+                # Only what a list shows: prompt, input and answer of a session may be large.
+                "SELECT id, status, phase, model, title, metadata, steps, cost_usd, stop_reason, created_at, ended_at, version "
+                "FROM conductor.sessions WHERE org_id = $1 AND ($2::text IS NULL OR status = $2) "
                 "AND ($3::text IS NULL OR phase = $3) AND ($4::text IS NULL OR model = $4) "
-                "AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::text)) ORDER BY created_at DESC, id DESC LIMIT $7",
+                "AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::text)) "
+                "AND ($8::timestamptz IS NULL OR created_at >= $8) AND ($9::timestamptz IS NULL OR created_at < $9) "
+                "AND ($10::jsonb IS NULL OR metadata @> $10) "
+                "AND ($11::text IS NULL OR position(lower($11) in lower(title)) > 0) "
+                "ORDER BY created_at DESC, id DESC LIMIT $7",
                 org_id,
-                status,
-                phase,
-                model,
-                before[0] if before else None,
-                before[1] if before else None,
-                limit,
+                which.status,
+                which.phase,
+                which.model,
+                which.before[0] if which.before else None,
+                which.before[1] if which.before else None,
+                which.limit,
+                which.created_after,
+                which.created_before,
+                which.metadata,
+                which.text,
             )
         return [
             SessionSummary(

@@ -8,7 +8,7 @@ from infra.docs.markdown import page, table
 from infra.docs.source import field_docs
 
 PATH = "conductor_ai/names.py"
-KEYS: tuple[Callable[[str, str], str], ...] = (names.snapshot_key, names.deltas_key)
+KEYS: tuple[Callable[[str, str], str], ...] = (names.snapshot_key, names.deltas_key, names.rate_key)
 """Every kind of Redis key."""
 
 

@@ -153,7 +153,7 @@ async def test_openapi(api: Api) -> None:
     assert run["additionalProperties"] is False
     assert run["examples"]
     assert {parameter["name"] for parameter in document["paths"]["/v1/agents"]["get"]["parameters"]} == {
-        "cursor", "limit", "status", "phase", "model",
+        "cursor", "limit", "status", "phase", "model", "created_after", "created_before", "metadata", "q",
     }  # fmt: skip
     assert "HTTPValidationError" not in json.dumps(document)
 

@@ -219,11 +219,44 @@ async def test_odd_lists(api: Api, query: str) -> None:
     assert body["errors"][0]["pointer"] == "/query/" + query.partition("=")[0]
 
 
-@pytest.mark.parametrize("name", ["q", "metadata", "created_after", "created_before"])
-async def test_filters_that_come_later(api: Api, name: str) -> None:
-    """Known filters that do not work yet are refused, so that nobody takes the whole list for a filtered one."""
-    body = is_problem(await api.get(f"/v1/agents?{name}=x"), 422, "not_supported")
-    assert body["errors"][0]["pointer"] == f"/query/{name}"
+async def test_list_by_content_and_time(api: Api) -> None:
+    """Metadata holds entry by entry and with its type, text is looked for in titles, times take one end in; all must hold."""
+    first = await api.start(title="Invoice 100% of ACME", metadata={"customer": "acme", "n": 1})
+    second = await api.start(title="Another", metadata={"customer": "acme", "n": 2})
+    third = await api.start(title="invoice of nobody")
+
+    async def ids(**query: Any) -> list[str]:
+        return [item["session_id"] for item in (await api.get("/v1/agents", params=query)).json()["data"]]
+
+    assert await ids(metadata='{"customer": "acme"}') == [second, first]
+    assert await ids(metadata='{"customer": "acme", "n": 1}') == [first]
+    assert await ids(metadata='{"n": "1"}') == []
+    assert await ids(metadata='{"customer\\u0000": "acme"}') == []
+    assert await ids(q="INVOICE") == [third, first]
+    assert await ids(q="100%") == [first]
+    assert await ids(q="_") == []
+    made = (await api.get(f"/v1/agents/{second}")).json()["times"]["created_at"]
+    assert await ids(created_after=made) == [third, second]
+    assert await ids(created_before=made) == [first]
+    assert await ids(created_after=made, q="invoice") == [third]
+    page = (await api.get("/v1/agents", params={"metadata": '{"customer": "acme"}', "limit": 1})).json()
+    assert page["has_more"]
+    assert await ids(metadata='{"customer": "acme"}', cursor=page["next_cursor"]) == [first]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "q=", "metadata=x", "metadata={}", "metadata=[]", 'metadata={"a": {}}', 'metadata={"a": NaN}', 'metadata={"": 1}',
+        "metadata=" + "[" * 1300, "created_after=yesterday", "created_after=2026-01-01T00:00:00", "created_before=5e99",
+        'metadata={"a": "\\ud800"}',
+    ],
+)  # fmt: skip
+async def test_odd_filters(api: Api, query: str) -> None:
+    """A filter that is not understood is refused: nobody takes the whole list for a filtered one."""
+    name, _, value = query.partition("=")
+    body = is_problem(await api.get("/v1/agents", params={name: value}), 422, "invalid_request")
+    assert body["errors"][0]["pointer"].startswith(f"/query/{name}")
 
 
 @pytest.mark.parametrize("role", list(Role))

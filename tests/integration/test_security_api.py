@@ -205,7 +205,7 @@ async def test_nothing_makes_it_a_fault_of_the_server(
     session_id = await api.start()
     approval = await api.hand.ask(session_id)
     ids = {"session_id": session_id, "approval_id": approval["id"], "name": "web_fetch", "model_id": "demo"}
-    ids |= {"step_id": "1", "grant_id": "grant_" + "0" * 32}
+    ids |= {"step_id": "1", "grant_id": "grant_" + "0" * 32, "key_id": "key_" + "0" * 32}
     queries = (
         "wait=-1", "wait=nan", "since_version=-1", "steps_after=1e3", f"since_version={'9' * 30}", "limit=%F0%9F%98%80",
         "cursor=%00", "cursor=====", f"cursor={'A' * 499}", "cursor=%ff%fe", "status=%00", "model=%ed%a0%80%00", "&&&=&=",

@@ -1,0 +1,120 @@
+"""Deleting a session: everywhere or nowhere, once, and only what has ended."""
+
+from typing import Any
+
+import httpx
+import redis.asyncio
+
+from conductor_ai.names import new_id
+from conductor_ai.stores.access import Role
+from conductor_ai.stores.hot import Hot
+from conductor_ai.stores.postgres import Database
+from conductor_ai.stores.tools import Tools
+from conductor_ai.temporal import Engine
+from tests.fixtures_api import PUBLISHED, Api, is_problem, serving
+
+CANARY = "canary-5f1c"
+
+
+async def deleted(api: Api, session_id: str, role: Role = Role.ADMIN) -> httpx.Response:
+    """Ask to delete a session."""
+    return await api.http.delete(f"/v1/agents/{session_id}", headers=api.as_(role))
+
+
+async def eventful(api: Api) -> tuple[str, str]:
+    """A session that has left something in every table, ended; and its approval's id."""
+    session_id = await api.start(title=CANARY, metadata={"who": CANARY}, messages=[{"role": "user", "content": CANARY}])
+    approval = await api.hand.ask(session_id)
+    await api.decide(approval, "deny", comment=CANARY, headers={"Idempotency-Key": new_id("x")})
+    await api.deps.hot.delta(api.org, session_id, 1, 1, CANARY)
+    await api.hand.step(session_id, text=CANARY)
+    await api.hand.finish(session_id)
+    assert CANARY in (await api.get(f"/v1/agents/{session_id}")).text
+    return session_id, approval["id"]
+
+
+async def everything(database: Database) -> dict[str, str]:
+    """All rows of the schema, as text."""
+    async with database.connection() as connection:
+        tables = [
+            row["name"]
+            for row in await connection.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'conductor'")
+        ]
+        found: dict[str, str] = {}
+        for table in tables:
+            rows: Any = await connection.fetch(f"SELECT to_jsonb(t)::text AS row FROM conductor.{table} t")
+            found[table] = "\n".join(row["row"] for row in rows)
+    return found
+
+
+async def test_nothing_is_left(api: Api, database: Database, redis_url: str) -> None:
+    """No row of any table and no key of Redis has anything of it, but the audit has its tombstone; its ids are 404s."""
+    session_id, approval_id = await eventful(api)
+    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as client:
+        await api.deps.copies.close()
+        assert (await deleted(api, session_id)).status_code == 204
+        left = await everything(database)
+        tombstone = left.pop("audit")
+        assert session_id in tombstone
+        assert "admin of " in tombstone
+        assert CANARY not in tombstone
+        for text in (CANARY, CANARY.encode().hex(), session_id, approval_id):
+            assert [table for table, rows in left.items() if text in rows] == []
+        for key in [key async for key in client.scan_iter(f"conductor:{api.org}:*")]:
+            if await client.type(key) == "hash":
+                assert CANARY not in str(await client.hgetall(key))
+            else:
+                assert CANARY not in str(await client.xrange(key))
+    for url in ("", "/events", "/steps", "/stream", "/explain"):
+        is_problem(await api.get(f"/v1/agents/{session_id}{url}"), 404, "not_found")
+    is_problem(await api.get(f"/v1/approvals/{approval_id}"), 404, "not_found")
+    is_problem(await api.post(f"/v1/agents/{session_id}/cancel"), 404, "not_found")
+    assert (await api.get("/v1/agents")).json()["data"] == []
+
+
+async def test_again_and_by_others(api: Api) -> None:
+    """The same request again is 204 and changes nothing; another organisation's is the 404 of an id that never was, before
+    and after; other roles may not."""
+    session_id, _ = await eventful(api)
+    other = await api.other()
+    for role in (Role.VIEWER, Role.OPERATOR, Role.APPROVER):
+        is_problem(await deleted(api, session_id, role), 403, "forbidden")
+    is_problem(await deleted(other, session_id), 404, "not_found")
+    assert [(await deleted(api, session_id)).status_code for _ in range(3)] == [204, 204, 204]
+    is_problem(await deleted(other, session_id), 404, "not_found")
+    is_problem(await deleted(api, new_id("sess")), 404, "not_found")
+    async with api.deps.database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM conductor.audit WHERE subject = $1", session_id) == 1
+
+
+async def test_only_what_has_ended(api: Api) -> None:
+    """A session that goes on is 409, and goes on."""
+    session_id = await api.start()
+    is_problem(await deleted(api, session_id), 409, "session_open")
+    assert (await api.get(f"/v1/agents/{session_id}")).status_code == 200
+
+
+async def test_a_reader_cannot_put_it_back(api: Api, hot: Hot) -> None:
+    """Who built the session just before it was deleted leaves no copy behind."""
+    session_id, _ = await eventful(api)
+    view = await api.deps.snapshots.build(api.org, session_id)
+    assert view is not None
+    assert (await deleted(api, session_id)).status_code == 204
+    await hot.put(api.org, view)
+    assert await hot.get(api.org, session_id) is None
+
+
+async def test_redis_away(database: Database, standing_in: Engine) -> None:
+    """What Redis may still have is not told to be deleted: 503, and all of it is still there. Without any Redis it goes."""
+    await Tools(database).publish("main", PUBLISHED)
+    async with serving(database, standing_in, Hot(None)) as api:
+        session_id = await api.start()
+        await api.hand.step(session_id, text="Done.")
+        await api.hand.finish(session_id)
+        away = Hot("redis://127.0.0.1:9")
+        async with serving(database, standing_in, away) as half:
+            half.secrets, half.org = api.secrets, api.org
+            is_problem(await deleted(half, session_id), 503, "store_unavailable")
+        await away.close()
+        assert (await api.get(f"/v1/agents/{session_id}/events")).json()["data"]
+        assert (await deleted(api, session_id)).status_code == 204
