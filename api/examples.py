@@ -12,9 +12,11 @@ from conductor_ai.contracts.answers import (
     Check,
     EventList,
     Health,
+    KeyView,
     MessageAccepted,
     ModelList,
     ModelView,
+    NewKey,
     Page,
     PriceView,
     Rates,
@@ -207,6 +209,7 @@ _grant = GrantView(
     revoked_at=None,
     revoked_by=None,
 )
+_key = KeyView(id=f"key_{'7' * 32}", name="nightly reports", role="operator", created_at=_AT, revoked_at=None)
 _answers: tuple[Contract, ...] = (
     RunAccepted(
         session_id=_SESSION,
@@ -233,6 +236,8 @@ _answers: tuple[Contract, ...] = (
     _grant,
     Page[GrantView](data=(_grant,), next_cursor=None, has_more=False),
     MessageAccepted(message_id=f"msg_{'4' * 32}", session_id=_SESSION, poll_url=f"/v1/agents/{_SESSION}"),
+    Page[KeyView](data=(_key,), next_cursor=None, has_more=False),
+    NewKey(**_key.model_dump(), secret="ck_shown-this-once"),  # noqa: S106 - an example
     _tool,
     ToolList(tools=(_tool,)),
     _model,
