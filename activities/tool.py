@@ -62,6 +62,7 @@ class ToolActivities:
             found = await self._load(request.fence.session_id, request.call_id)
             call = found.call
             tool, arguments = self._gate(call, request.arguments_sha256)
+            known = True
             try:
                 async with asyncio.timeout(PREPARE_SECONDS):
                     consequence = await tool.prepare(
@@ -69,11 +70,20 @@ class ToolActivities:
                     )
             except (ToolUnavailable, TimeoutError) as error:
                 why = error.message if isinstance(error, ToolUnavailable) else "looking it up took too long"
-                consequence = _not_available(call, why)
+                consequence, known = _not_available(call, why), False
             except Exception:  # a tool's own mistake; people can still decide, and a retry would only repeat it
                 log.exception("the consequence of %s (%s) could not be looked up", call.call_id, call.tool)
-                consequence = _not_available(call, "looking it up failed")
-            asking = Asking(call, request.round, consequence, request.expires_at, request.on_expiry, request.rule)
+                consequence, known = _not_available(call, "looking it up failed"), False
+            asking = Asking(
+                call,
+                request.round,
+                consequence,
+                request.expires_at,
+                request.on_expiry,
+                request.rule,
+                # What nobody could look up, or a session that wants to be asked about everything, is for a person.
+                grants=known and not found.ask_every_call,
+            )
             return await self._calls.ask(request.fence, run_id, asking)
 
     @activity.defn(name=ports.REVISE_CALL)

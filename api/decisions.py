@@ -22,8 +22,11 @@ from conductor_ai.stores.snapshots import ApprovalFilter
 
 router = APIRouter(tags=["approvals"])
 
-_TOGETHER = 4
+_TOGETHER = 8
 """Decisions of one batch that are brought to Temporal at the same time."""
+
+_BATCH_SECONDS = 4.5
+"""Nobody waits over 5 s, however many there are."""
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"model": ApprovalView, "description": "No worker took it yet; the decision is on its way"},
@@ -80,11 +83,19 @@ async def decide_many(
     deps: Needs, caller: MayDecide, body: Annotated[Received[BatchBody], Depends(body_of(BatchBody))]
 ) -> Response:
     """A result for each decision, in their order, with the status that it would have had alone."""
-    free = asyncio.Semaphore(_TOGETHER)
+    free, until = asyncio.Semaphore(_TOGETHER), asyncio.get_running_loop().time() + _BATCH_SECONDS
 
     async def one(item: BatchItem) -> BatchResult:
-        async with free:
-            return await _item(deps, caller, item)
+        try:
+            async with asyncio.timeout_at(until), free:
+                return await _item(deps, caller, item)
+        except TimeoutError:
+            return BatchResult(
+                approval_id=item.approval_id,
+                status=503,
+                code=Code.ENGINE_UNAVAILABLE.value,
+                detail="The time of the whole request was over. It is not known whether this one was decided: send it again.",
+            )
 
     results = await asyncio.gather(*(one(item) for item in body.value.decisions))
     return Response(BatchAnswer(results=tuple(results)).model_dump_json(), media_type="application/json")

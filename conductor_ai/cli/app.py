@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from conductor_ai.cli import app_people
+from conductor_ai.cli.options import ApprovalId, AsJson, Comment, DataDir, Limit, SessionId
+from conductor_ai.cli.options import end as _end
+from conductor_ai.cli.options import settings_of as _settings
 from conductor_ai.errors import ConductorError
 
 if TYPE_CHECKING:
@@ -14,7 +18,6 @@ if TYPE_CHECKING:
 
     from conductor_ai.cli.codes import ExitCode
     from conductor_ai.cli.run import Journey
-    from conductor_ai.settings import Settings
 
 
 class Sentences(TyperGroup):
@@ -67,18 +70,7 @@ sandbox_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Prepares, tries and cleans up the sandbox of code_run."
 )
 app.add_typer(sandbox_app, name="sandbox")
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Where the embedded stack keeps its data (CONDUCTOR_DATA_DIR; .conductor)."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=200, help="Most entries to print.")]
-SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id, sess_….")]
-ApprovalId = Annotated[str, typer.Argument(metavar="APPROVAL", help="The approval's id, appr_….")]
-Comment = Annotated[
-    str | None, typer.Option("--comment", help="For the record; the model is told it when a call is denied.")
-]
+app.add_typer(app_people.grants_app, name="grants")
 
 
 @app.callback()
@@ -335,14 +327,6 @@ def approvals_show(approval: ApprovalId, as_json: AsJson = False, data_dir: Data
     _end(approvals.show_one(_settings(data_dir), approval, as_json=as_json))
 
 
-@approvals_app.command("approve")
-def approvals_approve(approval: ApprovalId, comment: Comment = None, data_dir: DataDir = None) -> None:
-    """Shows a call and approves exactly that."""
-    from conductor_ai.cli import approvals
-
-    _end(approvals.decide(_settings(data_dir), approval, "approve", comment))
-
-
 @approvals_app.command("deny")
 def approvals_deny(approval: ApprovalId, comment: Comment = None, data_dir: DataDir = None) -> None:
     """Shows a call and denies it; the comment tells the model why."""
@@ -351,23 +335,7 @@ def approvals_deny(approval: ApprovalId, comment: Comment = None, data_dir: Data
     _end(approvals.decide(_settings(data_dir), approval, "deny", comment))
 
 
-def _settings(data_dir: Path | None = None) -> "Settings":
-    """The settings of this command.
-
-    Raises:
-        ConfigurationError: they are not possible.
-    """
-    from conductor_ai.settings import load
-
-    settings = load()
-    return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})
-
-
-def _end(work: "Coroutine[Any, Any, ExitCode]") -> None:
-    """Does one thing and exits with its code."""
-    import asyncio
-
-    raise typer.Exit(asyncio.run(work))
+app_people.register(approvals_app, sessions_app)
 
 
 def _follow(work: "Coroutine[Any, Any, ExitCode]", journey: "Journey", data_dir: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""`conductor approvals`: list, show, approve, deny."""
+"""`conductor approvals`: list, show, approve, deny, edit, answer."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,9 @@ from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.lines import as_line
 from conductor_ai.cli.screen import console, show_approval
 from conductor_ai.cli.server import talking
+from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.decisions import DecisionKind
+from conductor_ai.contracts.grants import Remember
 from conductor_ai.contracts.status import ApprovalStatus
 from conductor_ai.contracts.views import ApprovalView
 from conductor_ai.settings import Settings
@@ -59,7 +61,24 @@ async def show_one(settings: Settings, approval_id: str, *, as_json: bool) -> Ex
     return ExitCode.COMPLETED
 
 
-async def decide(settings: Settings, approval_id: str, decision: DecisionKind, comment: str | None) -> ExitCode:
+WORDS: dict[DecisionKind, str] = {
+    "approve": "Approved",
+    "deny": "Denied",
+    "edit": "Edited; if the policy asks, another approval shows what the new arguments would do",
+    "answer": "Answered",
+}
+
+
+async def decide(
+    settings: Settings,
+    approval_id: str,
+    decision: DecisionKind,
+    comment: str | None,
+    *,
+    arguments: JsonObject | None = None,
+    answer: str | None = None,
+    remember: Remember | None = None,
+) -> ExitCode:
     """Shows one approval, and decides about exactly what is shown.
 
     Raises:
@@ -69,14 +88,15 @@ async def decide(settings: Settings, approval_id: str, decision: DecisionKind, c
     async with talking(place) as client:
         approval = await client.approvals.get(approval_id)
         show_approval(console(), approval, datetime.now(UTC))
-        decided = await client.approvals.decide(approval, decision, comment=comment)
-    word = "Approved" if decision == "approve" else "Denied"
+        decided = await client.approvals.decide(
+            approval, decision, comment=comment, arguments=arguments, answer=answer, remember=remember
+        )
     way = (
         ""
         if decided.status is not ApprovalStatus.PENDING
         else " The decision is on its way: no worker has taken it yet."
     )
-    console().print(f"  {word}.{way}", soft_wrap=True)
+    console().print(f"  {WORDS[decision]}.{way}", soft_wrap=True)
     return ExitCode.COMPLETED
 
 

@@ -11,6 +11,7 @@ import httpx
 from conductor_ai.client.approvals import Approvals, Grants
 from conductor_ai.client.catalogues import HealthChecks, Models, Tools
 from conductor_ai.client.endpoint import Resource, W
+from conductor_ai.client.keys import ApiKeys
 from conductor_ai.client.retrying import Options
 from conductor_ai.client.sessions import Sessions
 from conductor_ai.client.transports import AsyncTransport, SyncTransport
@@ -31,6 +32,7 @@ class _Parts(Resource[W]):
         self.tools = Tools[W](transport)
         self.models = Models[W](transport)
         self.health = HealthChecks[W](transport)
+        self.api_keys = ApiKeys[W](transport)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.transport.options.url!r})"

@@ -19,6 +19,7 @@
         ├── NotFound                     not_found
         ├── Conflict                     the state does not allow it
         │   ├── SessionEnded             session_ended
+        │   ├── SessionOpen              session_open
         │   ├── AlreadyDecided           already_decided
         │   ├── ApprovalExpired          approval_expired
         │   ├── ApprovalClosed           approval_closed
@@ -29,6 +30,8 @@
         │   ├── TooManyMessages          too_many_messages
         │   └── IdempotencyInFlight      idempotency_in_flight
         ├── RateLimited                  429: too much at once
+        │   ├── TooManyRequests          rate_limited
+        │   ├── TooManySessions          too_many_sessions
         │   └── TooManyStreams           too_many_streams
         └── ServerError                  the server cannot, whatever is sent
             ├── InternalError            internal
@@ -212,6 +215,12 @@ class SessionEnded(Conflict):
     code_of_class = "session_ended"
 
 
+class SessionOpen(Conflict):
+    """The session has not ended yet; what was asked is possible only afterwards."""
+
+    code_of_class = "session_open"
+
+
 class AlreadyDecided(Conflict):
     """Somebody decided otherwise before; `problem.members["decided"]` says who and when."""
 
@@ -268,6 +277,18 @@ class IdempotencyInFlight(Conflict):
 
 class RateLimited(ApiError):
     """Too much at once, and still when patience ended."""
+
+
+class TooManyRequests(RateLimited):
+    """The key has made as many requests as it may for now."""
+
+    code_of_class = "rate_limited"
+
+
+class TooManySessions(RateLimited):
+    """The organisation has as many sessions under way as it may."""
+
+    code_of_class = "too_many_sessions"
 
 
 class TooManyStreams(RateLimited):

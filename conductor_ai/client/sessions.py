@@ -1,6 +1,8 @@
 """`client.sessions`: start, look, wait, cancel."""
 
+import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import Enum
 from typing import Literal, TypedDict
 
@@ -160,16 +162,33 @@ class Sessions(Resource[W]):
         status: Status | str | None = None,
         phase: Phase | str | None = None,
         model: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        metadata: JsonObject | None = None,
+        q: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Paged[SessionSummary]:
         """Sessions, newest first.
 
         Args:
+            created_after: only those made then or later; with a zone.
+            metadata: only those whose metadata has all of these entries.
+            q: only those with this text in their title.
             limit: entries of one page, 1 to 200. Iterating goes through all pages.
             cursor: `next_cursor` of a page, to begin after it.
         """
-        filters = query(status=status, phase=phase, model=model, limit=limit, cursor=cursor)
+        filters = query(
+            status=status,
+            phase=phase,
+            model=model,
+            created_after=None if created_after is None else created_after.isoformat(),
+            created_before=None if created_before is None else created_before.isoformat(),
+            metadata=None if metadata is None else json.dumps(metadata),
+            q=q,
+            limit=limit,
+            cursor=cursor,
+        )
         return paged(Page[SessionSummary], Request("GET", "/v1/agents", filters))
 
     @listing
@@ -285,6 +304,15 @@ class Sessions(Resource[W]):
         limits = {"max_cost_usd": max_cost_usd, "max_total_tokens": max_total_tokens}
         request: JsonObject = {name: limit for name, limit in limits.items() if not isinstance(limit, Unchanged)}
         return Call(Request("PATCH", path("/v1/agents/{}/budget", session_id), body=request), reads(SessionView))
+
+    @endpoint
+    def delete(self, session_id: str) -> Call[None]:
+        """Erases the content of a session that has ended. Afterwards it is not found, for anybody.
+
+        Raises:
+            SessionOpen: it has not ended. NotFound: there is none, or it was deleted before.
+        """
+        return Call(Request("DELETE", path("/v1/agents/{}", session_id)), lambda _: None)
 
     @endpoint
     def explain(self, session_id: str) -> Call[Explanation]:

@@ -48,6 +48,8 @@ class Asking:
     expires_at: datetime
     on_expiry: OnExpiry
     rule: str
+    grants: bool = True
+    """Whether a grant may decide in the place of a person."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ class CallJournal:
             )
             writer.event("approval.requested", {"approval_id": approval_id, "call_id": call.call_id, "tool": call.tool})
             # Only the first time: who is asked again is to see what has changed.
-            used = await grants.use(writer, call.tool, call.arguments) if asking.round == 1 else None
+            may = asking.grants and asking.round == 1
+            used = await grants.use(writer, call.tool, call.arguments) if may else None
             if used is not None:
                 return await self._granted(writer, asking, approval_id, used)
             return Prepared(

@@ -135,7 +135,8 @@ async def test_a_model_that_is_asked_again(temporal: Client, store_url: str, hot
     """The provider asked to wait 90 s: the next attempt's time and the reason, from the row and from Temporal alike."""
     async with stack(temporal, store_url, hot, replies=[OVERLOADED]) as (api, _):
         session_id = await start(api)
-        found = await until(api, session_id, "model_retry")
+        await until(api, session_id, "model_retry")
+        found = await until(api, session_id, "model_retry")  # row and Temporal are two looks: by now both know
         shown = (await api.get(f"/v1/agents/{session_id}")).json()["retry"]
     assert "(overloaded)" in found["sentence"]
     assert "Attempt 2 of 6" in found["sentence"]

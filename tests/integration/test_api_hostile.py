@@ -205,7 +205,8 @@ async def test_it_is_the_oddity_that_is_refused(process: tuple[ApiProcess, bytes
         said = await running.say(parts[0].replace(KEY, secret), *parts[1:])
         assert (said.status, b"unknown_tool" in said.body) == (422, True), said
     first = await running.say(ask + ask.replace(b"X-API-Key", b"X-A: a\nX-API-Key"))
-    assert (first.status, b'"tools"' in first.body, first.body.count(b"invalid_request")) == (200, True, 0)
+    served = first.body.split(b"HTTP/1.1 ", 1)[0]  # what was sent behind it may have been answered by now
+    assert (first.status, b'"tools"' in served, served.count(b"invalid_request")) == (200, True, 0)
 
 
 async def test_memory_stays_flat(process: tuple[ApiProcess, bytes]) -> None:

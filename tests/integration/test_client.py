@@ -22,6 +22,7 @@ from conductor_ai.client import (
     SeenElsewhere,
     SessionBusy,
     SessionEnded,
+    SessionOpen,
     SessionView,
     Unauthenticated,
     UnknownModel,
@@ -316,3 +317,30 @@ async def test_messages_pause_and_budget(served: Served) -> None:
     lifted = (await client.sessions.update_budget(session_id, max_total_tokens=None)).budget
     assert lifted is not None
     assert (lifted.max_cost_usd, lifted.max_total_tokens) == (2.5, None)
+
+
+async def test_keys_are_made_listed_and_revoked(served: Served) -> None:
+    """The secret works until it is revoked, and is shown once."""
+    client = served.client
+    made = await client.api_keys.create("of a test", "viewer")
+    assert made.secret.startswith("ck_")
+    listed = [key async for key in client.api_keys.list()]
+    assert made.id in [key.id for key in listed if key.revoked_at is None]
+    await client.api_keys.revoke(made.id)
+    await client.api_keys.revoke(made.id)
+    listed = [key async for key in client.api_keys.list()]
+    assert made.id in [key.id for key in listed if key.revoked_at is not None]
+
+
+async def test_a_session_is_deleted_once_it_has_ended(served: Served) -> None:
+    """Open: refused. Ended: gone, and then not found."""
+    client = served.client
+    session_id = (await client.sessions.run("Hello", tools=[], metadata={"of": "deletion"})).session_id
+    assert [each.session_id async for each in client.sessions.list(metadata={"of": "deletion"})] == [session_id]
+    with pytest.raises(SessionOpen):
+        await client.sessions.delete(session_id)
+    await served.api.hand.step(session_id, text="Hello.")
+    await served.api.hand.finish(session_id)
+    await client.sessions.delete(session_id)
+    with pytest.raises(NotFound):
+        await client.sessions.get(session_id)

@@ -28,6 +28,7 @@ SECRETS = {
     "OPENROUTER_API_KEY": "canary-openrouter",
     "CONDUCTOR_OPENAI_API_KEY": "canary-openai",
     "CONDUCTOR_API_KEY": "canary-api-key",
+    "TEMPORAL_API_KEY": "canary-temporal",
     "SUPABASE_SERVICE_KEY": "canary-service",
     "SUPABASE_DB_URL": f"postgresql://u:{QUOTED}@127.0.0.1:1/supabase",
     "DATABASE_URL": f"postgresql://u:{QUOTED}@127.0.0.1:1/store",

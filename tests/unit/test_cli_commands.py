@@ -79,6 +79,54 @@ def test_approvals_are_listed_shown_and_decided(fake: FakeConductor, word: str, 
     assert body == {"decision": decision, "arguments_sha256": "a" * 64, "comment": "fine"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("edit", "{}"), None),
+        (("edit", '{"query": "SELECT 2"}'), {"decision": "edit", "arguments": {"query": "SELECT 2"}}),
+        (("answer", "42"), {"decision": "answer", "answer": "42"}),
+        (
+            ("approve", "--remember", "--free", "params", "--uses", "3"),
+            {
+                "decision": "approve",
+                "remember": {
+                    "match": "template",
+                    "free": ["params"],
+                    "scope": "session",
+                    "expires_in": 3600,
+                    "uses": 3,
+                },
+            },
+        ),
+    ],
+)
+def test_decisions_that_do_more(
+    fake: FakeConductor, arguments: tuple[str, ...], wanted: dict[str, object] | None
+) -> None:
+    """What comes with a decision is sent as it was given, for exactly the call that was shown."""
+    word, *rest = arguments
+    result = conductor(fake, "approvals", word, "appr_of_call_1", *rest)
+    assert result.exit_code == 0
+    body = fake.asked("POST", "/v1/approvals/appr_of_call_1/decision")[0].body
+    expected = wanted or {"decision": "edit", "arguments": {}}
+    assert body == {"arguments_sha256": "a" * 64, **expected}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("approvals", "edit", "appr_of_call_1", "{not json"),
+        ("approvals", "edit", "appr_of_call_1", "[1]"),
+        ("approvals", "approve", "appr_of_call_1", "--uses", "3"),
+        ("sessions", "budget", SESSION),
+    ],
+)
+def test_what_makes_no_sense_is_code_2(fake: FakeConductor, arguments: tuple[str, ...]) -> None:
+    """Nothing is sent."""
+    assert conductor(fake, *arguments).exit_code == 2
+    assert fake.requests == []
+
+
 def test_a_decision_that_was_made_otherwise_is_code_1(fake: FakeConductor) -> None:
     """409 is the server's sentence."""
     fake.replies.append(("/v1/approvals/appr_of_call_1/decision", problem(409, "already_decided", "It was denied.")))

@@ -10,7 +10,7 @@ from conductor_ai.contracts.decisions import VerdictKind
 from conductor_ai.contracts.grants import GrantView
 from conductor_ai.contracts.policy import OnExpiry
 from conductor_ai.contracts.status import ApprovalStatus, CallState, Phase, Status
-from conductor_ai.contracts.tools import ToolError, ToolResult
+from conductor_ai.contracts.tools import Consequence, ToolError, ToolResult
 from conductor_ai.contracts.views import ApprovalView
 from conductor_ai.errors import Code
 from conductor_ai.stores.grants import Grants
@@ -271,6 +271,28 @@ async def test_a_revoked_grant_approves_nothing(temporal: Client, store_url: str
         await r.decide(await the_approval(r, another, round_=1), "deny")
         await r.ended(another)
         assert grant.id not in [each.id for each in await grants.list(ORG, live=True, before=None, limit=100)]
+
+
+@pytest.mark.parametrize("why", ["asked about everything", "effect unknown"])
+async def test_where_a_grant_does_not_count(temporal: Client, store_url: str, task_queue: str, why: str) -> None:
+    """A session that wants to be asked about every call, and a call whose effect could not be looked up, are for a person."""
+
+    class Broken(FakeTool):
+        """Cannot tell the second time what it would do."""
+
+        async def prepare(self, arguments: Say, call: Call, /) -> Consequence:
+            if self.prepared and why == "effect unknown":
+                raise RuntimeError("no idea")
+            return await super().prepare(arguments, call)
+
+    tool = Broken("sql_query")
+    async with rig(temporal, store_url, task_queue, replies=SAME_TWICE, tools=[tool]) as r:
+        session_id = await r.start(ask_every_call=why == "asked about everything")
+        await r.decide(await the_approval(r, session_id, round_=1), "approve", remember={})
+        second = await asked_in_step(r, session_id, 2)
+        assert len(tool.runs) == 1
+        await r.decide(second, "deny")
+        await r.ended(session_id)
 
 
 async def test_denied_again_and_again(temporal: Client, store_url: str, task_queue: str) -> None:
