@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, Decision, DecisionRequest, VerdictKind
 from conductor_ai.contracts.session import Carried
-from workflows.pending import DECIDED_MAX, EARLY_MAX, Ledger, Waiting
+from workflows.pending import DECIDED_MAX, DENIALS_MAX, EARLY_MAX, Ledger, Waiting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TTL = timedelta(minutes=10)
@@ -173,3 +173,48 @@ def test_what_the_store_cannot_hold_is_replaced_on_entry() -> None:
     verdict = ledger.decide(request("a", decision_id="d\0", by="an\0n", comment="no\0"), START)
     assert verdict.decision is not None
     assert "\0" not in f"{verdict.decision.decision_id}{verdict.decision.by}{verdict.decision.comment}"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["approve", "deny"]), st.integers(1, 3), st.integers(1, 3)), max_size=20),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_decision_counts_for_its_round_alone(steps: list[tuple[str, int, int]]) -> None:
+    """The same digest, asked again: what was decided about one time never says anything about another."""
+    ledger, told = Ledger(), dict[int, str]()
+    for kind, asked_round, decided_round in steps:
+        if ("a", asked_round) not in ledger.waiting and asked_round not in told:
+            ledger.register(Waiting("a", "sql_query", sha("a"), START + TTL, round=asked_round))
+            if (early := ledger.decision(("a", asked_round))) is not None:
+                told[asked_round] = early.decision
+        verdict = ledger.decide(request("a", kind, round=decided_round), START)
+        if verdict.kind is VerdictKind.ACCEPTED:
+            assert decided_round not in told
+            told[decided_round] = kind
+    for round_, decision in told.items():
+        found = ledger.decision(("a", round_))
+        assert found is not None
+        assert (found.decision, found.round) == (decision, round_)
+    assert {round_ for _, round_ in ledger.decided} == set(told)
+
+
+def test_edits_and_answers_need_their_text() -> None:
+    """Without a digest of what comes with it, it is no decision; another text is another decision."""
+    ledger = Ledger()
+    ledger.register(waiting("a"))
+    assert ledger.decide(request("a", "edit"), START).kind is VerdictKind.NEEDS_API
+    assert ledger.decide(request("a", "answer", content_sha256="1" * 64), START).kind is VerdictKind.ACCEPTED
+    assert ledger.decide(request("a", "answer", content_sha256="1" * 64), START).kind is VerdictKind.SAME_AGAIN
+    assert ledger.decide(request("a", "answer", content_sha256="2" * 64), START).kind is VerdictKind.ALREADY_DECIDED
+
+
+def test_denials_are_remembered_and_bounded() -> None:
+    """By digest, over continue-as-new; a flood of different calls forgets the oldest."""
+    ledger = Ledger()
+    assert [ledger.count_denial("x"), ledger.count_denial("x")] == [1, 2]
+    ledger = Ledger.restore(ledger.carry(Carried()), allow_signals=True)
+    assert ledger.was_denied("x")
+    for number in range(DENIALS_MAX):
+        ledger.count_denial(f"call {number}")
+    assert not ledger.was_denied("x")
+    assert len(ledger.denials) == DENIALS_MAX
