@@ -340,7 +340,7 @@ class SessionsQuery(PageQuery):
     """Only sessions made at this time (RFC 3339, with a zone) or later."""
     created_before: Moment | None = None
     """Only sessions made before this time."""
-    metadata: str | None = Field(None, max_length=4000)
+    metadata: str | None = Field(None, max_length=2000)
     """A JSON object, `{"customer": "acme"}`: only sessions whose metadata has all of these entries, with these very values."""
     q: str | None = Field(None, min_length=1, max_length=200)
     """Only sessions with this text in their title, in upper or lower case."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -37,6 +37,8 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
 """
 
+CONNECTIONS = 16
+"""Of one process, its listener included. Who finds none free waits for a moment, and then does without Redis."""
 DELTAS_AT_ONCE = 500
 """Pieces that one look takes from one session."""
 
@@ -82,12 +84,16 @@ class Hot:
         self._redis: Any = (
             None
             if url is None
-            else Redis.from_url(
-                url,
-                socket_timeout=TIMEOUT_SECONDS,
-                socket_connect_timeout=TIMEOUT_SECONDS,
-                retry=Retry(NoBackoff(), 1),
-                decode_responses=True,
+            else Redis.from_pool(
+                BlockingConnectionPool.from_url(
+                    url,
+                    max_connections=CONNECTIONS,
+                    timeout=TIMEOUT_SECONDS,
+                    socket_timeout=TIMEOUT_SECONDS,
+                    socket_connect_timeout=TIMEOUT_SECONDS,
+                    retry=Retry(NoBackoff(), 1),
+                    decode_responses=True,
+                )
             )
         )
 
