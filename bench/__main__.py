@@ -7,6 +7,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,44 @@ async def redis_api(now: Stage, document: Any) -> dict[str, Any]:
         await process.wait()
 
 
+Part = Callable[[str, Awaitable[Any]], Awaitable[None]]
+
+
+async def _steps(now: Stage, options: argparse.Namespace, everybody: list[Running], part: Part) -> None:
+    """Steps a second of everybody."""
+    await part("one", compared(now, everybody, sessions=6, together=1, steps=10, rounds=options.rounds))
+    many, steps = options.crowd_rounds, options.crowd_steps
+    await part("fifty", compared(now, everybody, sessions=50, together=50, steps=steps, rounds=many))
+    pair = [running for name in ("langgraph", "conductor") for running in everybody if running.name == name]
+    if len(pair) > 1:
+        await part("long", compared(now, pair, sessions=1, together=1, steps=options.history, rounds=many))
+
+
+async def _polled(now: Stage) -> tuple[str, Any]:
+    """A session of ten steps that has ended: where it is, and what is there."""
+    connection = await Connection.open(now.port)
+    session_id = await sessions.start(connection, "polled", 10)
+    await sessions.until(connection, session_id, "done")
+    path = f"/v1/agents/{session_id}"
+    _, document = await connection.request("GET", path)
+    return path, document
+
+
 async def measure(now: Stage, options: argparse.Namespace) -> dict[str, Any]:
     """All parts, one after the other."""
     found: dict[str, Any] = {}
 
     def said(part: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {part}", flush=True)
+
+    async def part(name: str, measuring: Awaitable[Any]) -> None:
+        """One part; what goes wrong in it does not lose the others."""
+        said(name)
+        try:
+            found[name] = await measuring
+        except Exception as error:
+            found.setdefault("went_wrong", {})[name] = f"{type(error).__name__}: {error}"
+            said(f"{name} went wrong: {error!r}")
 
     began = time.monotonic()
     bare, ours = await now.start("bare", others=False), await now.start("conductor", others=False)
@@ -63,43 +96,24 @@ async def measure(now: Stage, options: argparse.Namespace) -> dict[str, Any]:
         everybody = [bare, ours, *others]
         for running in everybody:
             await running.order(3, 3, 5)
-        said("one session at a time")
-        found["one"] = await compared(now, everybody, sessions=6, together=1, steps=10, rounds=options.rounds)
-        said("50 sessions at once")
-        found["fifty"] = await compared(
-            now, everybody, sessions=50, together=50, steps=options.crowd_steps, rounds=options.crowd_rounds
-        )
-        graph = [running for running in others if running.name == "langgraph"]
-        said("sessions of 500 steps")
-        if graph:
-            found["long"] = await compared(
-                now, [*graph, ours], sessions=1, together=1, steps=500, rounds=options.crowd_rounds
-            )
+        await _steps(now, options, everybody, part)
         for running in others:
             await running.stop()
         others.clear()
-        found["history_50"] = await sessions.long_session(now, 50)
-        found["history_500"] = await sessions.long_session(now, 500)
-        said(f"a session of {options.long} steps")
-        found["longest"] = await sessions.long_session(now, options.long)
-        said("what callers notice")
-        found["visible"] = await sessions.visible(now)
-        found["decided"] = await sessions.decided(now)
-        found["cancelled"] = await sessions.cancelled(now)
-        connection = await Connection.open(now.port)
-        session_id = await sessions.start(connection, "polled", 10)
-        await sessions.until(connection, session_id, "done")
-        path = f"/v1/agents/{session_id}"
-        _, document = await connection.request("GET", path)
-        found["polls"] = await sessions.polls(now.port, path)
+        await part("history_50", sessions.long_session(now, 50))
+        await part("history_500", sessions.long_session(now, options.history))
+        await part("longest", sessions.long_session(now, options.long))
+        await part("visible", sessions.visible(now))
+        await part("decided", sessions.decided(now))
+        await part("cancelled", sessions.cancelled(now))
+        path, document = await _polled(now)
+        await part("polls", sessions.polls(now.port, path))
         if OTHERS.exists():
-            found["redis_polls"] = await redis_api(now, document)
-        said(f"{options.waiting} sessions that wait")
-        found["waiting"] = await sessions.waiting(now, ours.pids[1:], options.waiting)
-        said("polls without a worker")
+            await part("redis_polls", redis_api(now, document))
+        await part("waiting", sessions.waiting(now, ours.pids[1:], options.waiting))
         os.kill(ours.pids[1], 15)
         await asyncio.sleep(3)
-        found["polls_without_worker"] = await sessions.polls(now.port, path)
+        await part("polls_without_worker", sessions.polls(now.port, path))
     finally:
         for running in (*others, bare, ours):
             await running.stop()
@@ -121,6 +135,7 @@ async def main(options: argparse.Namespace) -> None:
         "load_after": os.getloadavg()[0],
         "rounds": options.rounds,
         "crowd_rounds": options.crowd_rounds,
+        "history_steps": options.history,
         "crowd_steps": options.crowd_steps,
     }
     results = Path(options.results)
@@ -137,6 +152,7 @@ if __name__ == "__main__":
     parser.add_argument("--crowd-rounds", type=int, default=3, help="rounds of 50 sessions at once, and of 500 steps")
     parser.add_argument("--crowd-steps", type=int, default=10, help="steps of each of 50 sessions at once")
     parser.add_argument("--long", type=int, default=5000, help="steps of the long session")
+    parser.add_argument("--history", type=int, default=500, help="steps of the sessions whose history is weighed")
     parser.add_argument("--waiting", type=int, default=1000, help="sessions that wait")
     parser.add_argument("--results", default="bench/results.json")
     parser.add_argument("--append", action="store_true", help="keep the runs that are in the results already")

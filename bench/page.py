@@ -218,7 +218,9 @@ def _targets(runs: list[Run]) -> list[str]:
             note = f" ({len(whys)})"
         shown = f"{value:.{target.digits}f}{target.unit}"
         lines.append(f"| {target.what} | {target.wanted} | {shown} | {'yes' if met else 'no'}{note} |")
-    return [*lines, "", *(f"{number}. {why}" for number, why in enumerate(whys, 1))]
+    steps = runs[-1]["machine"]["history_steps"]
+    numbered = [f"{number}. {why}" for number, why in enumerate(whys, 1)]
+    return [*(line.replace("500 steps", f"{steps} steps") for line in lines), "", *numbered]
 
 
 def _rates(runs: list[Run], part: str) -> list[str]:
@@ -248,7 +250,7 @@ def _plain(runs: list[Run]) -> list[str]:
         ("its first 100 steps, its last 100 (median step)", ("longest", "first_100_median_ms"), "ms", 1),
         ("", ("longest", "last_100_median_ms"), "ms", 1),
         ("history a step at 50 steps", ("history_50", "history_bytes_step"), "bytes", 0),
-        ("events a step at 500 steps", ("history_500", "history_events_step"), "", 2),
+        ("events a step of the weighed session", ("history_500", "history_events_step"), "", 2),
         ("start by REST to first model call", ("one", "conductor", "first_ms"), "ms", 1),
         ("the same, bare", ("one", "bare", "first_ms"), "ms", 1),
         ("decision to start of the tool, median", ("decided", "p50"), "ms", 1),

@@ -100,7 +100,7 @@ async def visible(stage: Stage, *, sessions: int = 6, steps: int = 20) -> dict[s
             now = time.monotonic()
             version, phase = view["version"], view["phase"]
             for step in view["steps"]:
-                seen.setdefault(step["step"], now)
+                seen.setdefault(step["step_number"], now)
         connection.close()
         answered = stamps(stage)
         late += [(at - answered["answer", name, step]) * 1000 for step, at in seen.items()]
