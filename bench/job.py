@@ -7,6 +7,7 @@ text and of result a step. What was said and done must be durable after every st
 
 import asyncio
 import json
+import os
 import sys
 import time
 from typing import Any, Protocol
@@ -14,6 +15,9 @@ from typing import Any, Protocol
 TEXT = ("I will call the echo tool once more and look at what it returns before I answer. " * 3)[:200]
 RESULT = ("echo result with some plausible payload from a small tool call, row after row " * 3)[:200]
 ASK = "Please do the job."
+
+CLOSE_SECONDS = 15
+"""What a contender gets to stop; its servers may be gone already."""
 
 FIRST: dict[str, float] = {}
 """When the model was first asked, by session, on this machine's monotonic clock."""
@@ -68,4 +72,8 @@ async def serve(contender: Contender) -> None:
     print(json.dumps({"pids": await contender.open()}), flush=True)
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         print(json.dumps(await measured(contender, json.loads(line))), flush=True)
-    await contender.close()
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await contender.close()
+    finally:
+        os._exit(0)  # whatever hangs, nothing is left running

@@ -3,12 +3,16 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from bench.http import Connection
 from bench.job import FIRST, serve
+from conductor_ai.embedded import launch
+
+LAUNCH = Path(launch.__file__)
 
 
 class Conductor:
@@ -23,12 +27,8 @@ class Conductor:
 
     async def open(self) -> list[int]:
         """Start API and worker, and wait until both serve."""
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.worker", stdout=asyncio.subprocess.PIPE
-        )
-        api = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "conductor_ai.cli", "api", stdout=asyncio.subprocess.DEVNULL
-        )
+        worker = await self._child("bench.worker", stdout=asyncio.subprocess.PIPE)
+        api = await self._child("conductor_ai.cli", "api", stdout=asyncio.subprocess.DEVNULL)
         self._children = [worker, api]
         assert worker.stdout is not None
         await asyncio.wait_for(worker.stdout.readline(), 60)
@@ -42,6 +42,11 @@ class Conductor:
                 return [child.pid for child in self._children]
             await asyncio.sleep(0.1)
         raise TimeoutError("The API does not get ready.")
+
+    async def _child(self, *module: str, stdout: int) -> asyncio.subprocess.Process:
+        """A process that ends when this one does, however it ends."""
+        tie = ("-I", "-S", str(LAUNCH), str(os.getpid()), str(int(signal.SIGTERM)), "-1", "-1")
+        return await asyncio.create_subprocess_exec(sys.executable, *tie, sys.executable, "-m", *module, stdout=stdout)
 
     async def session(self, name: str, steps: int) -> None:
         """Start by REST and wait for the end in the same request; ask again if that takes longer than a minute."""
