@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 0.5
 DOCUMENT_MAX_BYTES = 1_000_000
 """Larger snapshots are built from the rows each time: they would push everything else out of Redis."""
-TOGETHER_SECONDS = 0.1
-"""Changes of one session within this time make one copy: a step makes three, and a reader who is rung builds its own."""
+TOGETHER_SECONDS = 1.0
+"""Changes of one session within this time make one copy. Nobody waits for it: a reader who is rung builds their own and leaves
+it for the next one. A worker's is for those who come when Postgres is away."""
 REFRESH_MAX_STEPS = 100
 """Beyond this many steps a writer no longer rebuilds the copy after each change; the next reader fills it."""
 

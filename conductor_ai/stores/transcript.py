@@ -228,8 +228,14 @@ async def conversation(
     prefix = known if known is not None and known.before <= before else await _opening(connection, session_id)
     flags = await connection.fetchrow(
         "SELECT cancel_requested_at IS NOT NULL AS cancel_requested, cost_usd, EXISTS (SELECT FROM conductor.model_calls m WHERE "
-        "m.session_id = s.id AND m.superseded) AS set_back FROM conductor.sessions s WHERE id = $1",
+        "m.session_id = s.id AND m.superseded) AS set_back, "
+        # What people wrote since the start; what came with it is in the opening.
+        "(SELECT jsonb_agg(jsonb_build_object('body', w.body, 'call_no', w.call_no) ORDER BY w.call_no, w.part) "
+        "FROM conductor.messages w WHERE w.session_id = s.id AND w.call_no > 0 AND w.call_no >= $2 AND w.call_no <= $3) AS written "
+        "FROM conductor.sessions s WHERE id = $1",
         session_id,
+        prefix.before,
+        before,
     )
     rows = await connection.fetch(
         "SELECT call_no, model, purpose, answer, (SELECT jsonb_agg(jsonb_build_object('provider_id', t.provider_id, 'tool', t.tool, "
@@ -244,15 +250,8 @@ async def conversation(
         before,
         _FINAL,
     )
-    # What people wrote since the start; what came with it is in the opening.
-    written = await connection.fetch(
-        "SELECT body, call_no FROM conductor.messages WHERE session_id = $1 AND call_no > 0 AND call_no >= $2 "
-        "AND call_no <= $3 ORDER BY call_no, part",
-        session_id,
-        prefix.before,
-        before,
-    )
     assert flags is not None
+    written = flags["written"] or []
     first_open = next((n for n, row in enumerate(rows) if not all(c["final"] for c in row["calls"] or ())), len(rows))
     prefix = extended(prefix, rows[:first_open], written)
     whole = extended(prefix, rows[first_open:], written)
