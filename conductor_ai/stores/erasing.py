@@ -92,10 +92,11 @@ async def _tombstone(connection: Connection, org_id: str, session_id: str) -> bo
 
 
 async def _forget_answers(connection: Connection, org_id: str, session_id: str) -> None:
-    """Answers that are kept for repeated requests show parts of the session, too."""
+    """Answers that are kept for repeated requests show parts of the session, too. Those of a batch name it only in the answer."""
     await connection.execute(
         "DELETE FROM conductor.idempotency i WHERE org_id = $1 AND (session_id = $2 OR EXISTS (SELECT FROM unnest($2::text || "
-        "array(SELECT id FROM conductor.approvals WHERE session_id = $2)) AS known (id) WHERE position(known.id in i.route) > 0))",
+        "array(SELECT id FROM conductor.approvals WHERE session_id = $2)) AS known (id) WHERE position(known.id in i.route) > 0 "
+        "OR (i.route !~ '_[0-9a-f]{32}' AND position(convert_to(known.id, 'UTF8') in i.body) > 0)))",
         org_id,
         session_id,
     )

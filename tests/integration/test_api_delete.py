@@ -118,3 +118,17 @@ async def test_redis_away(database: Database, standing_in: Engine) -> None:
         await away.close()
         assert (await api.get(f"/v1/agents/{session_id}/events")).json()["data"]
         assert (await deleted(api, session_id)).status_code == 204
+
+
+async def test_kept_answers_of_batches_go_too(api: Api, database: Database) -> None:
+    """The answer that is kept for a repeated batch shows calls of whichever sessions it was about: it goes with any of them."""
+    session_id = await api.start()
+    approval = await api.hand.ask(session_id)
+    item = {"approval_id": approval["id"], "decision": "deny", "arguments_sha256": approval["arguments_sha256"]}
+    headers = {"Idempotency-Key": new_id("x")}
+    answer = await api.post("/v1/approvals/decisions", {"decisions": [{**item, "comment": CANARY}]}, headers=headers)
+    assert CANARY in answer.text
+    await api.hand.finish(session_id)
+    assert (await deleted(api, session_id)).status_code == 204
+    kept = (await everything(database))["idempotency"]
+    assert [text for text in (CANARY, session_id, approval["id"]) if text.encode().hex() in kept] == []
