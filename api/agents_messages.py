@@ -71,8 +71,9 @@ async def post_message(
     except Refused:
         # Only what is certain is taken back. After an Unavailable it may still be read.
         async with within():
-            await deps.controls.withdraw(posted)
-        raise
+            withdrawn = await deps.controls.withdraw(posted)
+        if withdrawn:
+            raise
     accepted = MessageAccepted(message_id=posted.message_id, session_id=session_id, poll_url=f"/v1/agents/{session_id}")
     return Response(accepted.model_dump_json(), 202, media_type="application/json")
 

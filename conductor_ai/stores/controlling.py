@@ -70,10 +70,10 @@ class Controls:
         start = await self._journal.write_unfenced(session_id, change)
         return Posted(message_id, session_id, start)
 
-    async def withdraw(self, posted: Posted) -> None:
-        """Take a message back that the session did not take."""
+    async def withdraw(self, posted: Posted) -> bool:
+        """Take a message back that the session did not take. False: the model has read it, together with a later one."""
 
-        async def change(writer: Writer) -> None:
+        async def change(writer: Writer) -> bool:
             gone = await writer.connection.fetchval(
                 "DELETE FROM conductor.messages WHERE session_id = $1 AND message_id = $2 AND call_no IS NULL RETURNING true",
                 posted.session_id,
@@ -81,8 +81,9 @@ class Controls:
             )
             if gone:
                 writer.event("message.refused", {"message_id": posted.message_id})
+            return not await _known(writer, posted.message_id)
 
-        await self._journal.write_unfenced(posted.session_id, change)
+        return await self._journal.write_unfenced(posted.session_id, change)
 
     async def limits(self, org_id: str, session_id: str) -> Limits:
         """What the session may spend, as it is stored.

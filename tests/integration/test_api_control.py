@@ -1,9 +1,15 @@
 """Messages, pause, resume, budget, batches, the short form and grants over HTTP, with a workflow that answers as the real one."""
 
+from typing import Any
+
 import httpx
 import pytest
 
+from conductor_ai import names
+from conductor_ai.contracts.control import ControlAnswer, MessageNotice
+from conductor_ai.contracts.session import Fence
 from conductor_ai.stores.access import Role
+from conductor_ai.stores.model_journal import ModelJournal
 from tests.fixtures_api import Api, is_problem
 
 
@@ -23,6 +29,26 @@ async def test_a_message_for_an_idle_session_is_refused_by_a_busy_one(api: Api) 
     body = {"content": "Hello?", "if_busy": "reject"}
     is_problem(await api.post(f"/v1/agents/{session_id}/messages", body), 409, "session_busy")
     assert len((await api.get(f"/v1/agents/{session_id}")).json()["messages"]) == 1
+
+
+async def test_a_message_that_was_read_is_not_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model may read it together with a later one before it can be taken back: then it counts, and sending it again would
+    have it read twice."""
+    session_id = await api.start()
+    run_id, told = await api.deps.engine.current_run(session_id), api.deps.engine.control
+    assert run_id is not None
+
+    async def read_meanwhile(session_id: str, name: str, notice: MessageNotice, **options: Any) -> ControlAnswer | None:
+        answer = await told(session_id, name, notice, **options)
+        if name == names.MESSAGE:
+            fence = Fence(session_id=session_id, next_call_no=2)
+            await ModelJournal(api.hand.journal).read_messages(fence, run_id, 1, (notice.message_id,))
+        return answer
+
+    monkeypatch.setattr(api.deps.engine, "control", read_meanwhile)
+    answer = await api.post(f"/v1/agents/{session_id}/messages", {"content": "Hello?", "if_busy": "reject"})
+    assert answer.status_code == 202, answer.text
+    assert (await api.get(f"/v1/agents/{session_id}")).json()["messages"][-1]["content"] == "Hello?"
 
 
 async def test_what_has_ended_takes_nothing(api: Api) -> None:
