@@ -80,6 +80,8 @@ class Controls:
                 posted.message_id,
             )
             if gone:
+                if await _waits_for_another(writer):
+                    await writer.update("awaiting_input = true")
                 writer.event("message.refused", {"message_id": posted.message_id})
             return not await _known(writer, posted.message_id)
 
@@ -118,6 +120,17 @@ class Controls:
             writer.event("session.limits_changed", {"limits": limits.model_dump(mode="json"), "by": by})
 
         await self._journal.write_unfenced(session_id, change)
+
+
+async def _waits_for_another(writer: Writer) -> bool:
+    """Whether the turn has ended and nothing is left to read. The session did not say so while this message was there."""
+    last = await writer.connection.fetchval(
+        "SELECT type FROM conductor.events e WHERE session_id = $1 AND type IN ('session.input_awaited', 'message.read', "
+        "'session.claimed') AND NOT EXISTS (SELECT FROM conductor.messages m WHERE m.session_id = e.session_id "
+        "AND m.call_no IS NULL) ORDER BY seq DESC LIMIT 1",
+        writer.session_id,
+    )
+    return bool(last == "session.input_awaited")
 
 
 async def _known(writer: Writer, message_id: str) -> bool:

@@ -189,6 +189,33 @@ async def test_a_message_for_an_idle_session(temporal: Client, store_url: str, t
     assert heard(r)[-1] == ["first", "one", "now then"]
 
 
+async def test_who_waits_for_an_idle_session_sees_it(temporal: Client, store_url: str, task_queue: str) -> None:
+    """A message that is taken back after the turn has ended does not leave the session looking busy for ever."""
+    provider = Held([answer("one")], at=1)
+    async with rig(temporal, store_url, task_queue, provider=provider) as r:
+        controls = Controls(Journal(r.parts.database, r.engine.current_run))
+        session_id = await r.start("first", mode="chat")
+        await asyncio.wait_for(provider.asked.wait(), 20)
+        posted = await controls.post(ORG, session_id, "hello?", "ann", names.new_id("msg"))
+        provider.go_on.set()
+
+        async def waits() -> bool:
+            async with r.parts.database.connection() as connection:
+                return bool(
+                    await connection.fetchval(
+                        "SELECT true FROM conductor.events WHERE session_id = $1 AND type = 'session.input_awaited'",
+                        session_id,
+                    )
+                )
+
+        await wait_until(waits, "the end of the turn", 20)
+        assert (await r.view(session_id)).phase is not Phase.AWAITING_INPUT
+        assert await controls.withdraw(posted)
+        assert (await r.view(session_id)).phase is Phase.AWAITING_INPUT
+        await r.handle(session_id).cancel()
+        await r.ended(session_id)
+
+
 async def test_steps_are_counted_for_each_turn_of_a_chat(temporal: Client, store_url: str, task_queue: str) -> None:
     """A turn that uses its steps up ends the turn and not the chat; the next message has steps of its own."""
     replies = [FETCH, FETCH, answer("at last")]
