@@ -234,7 +234,7 @@ async def test_system_messages_rejected(models: tuple[Dev, FakeAnthropic, FakeOp
 
 
 async def test_what_was_approved_is_what_happens(dev: Dev) -> None:
-    """An approved UPDATE that meets another number of rows than the person saw is rolled back and told."""
+    """An approved UPDATE that meets another number of rows than the person saw is rolled back, and asked again."""
     connection = await asyncpg.connect(dev.runtime.sql_url)
     try:
         count = "SELECT count(*) FROM products WHERE category = 'kitchen' AND stock = 7777"
@@ -246,8 +246,16 @@ async def test_what_was_approved_is_what_happens(dev: Dev) -> None:
             "VALUES ('KIT-999', 'Hand grinder new', 'kitchen', 1, 1, now())"
         )
         await dev.decide(approval, "approve")
+        waits = await dev.until(
+            session_id,
+            lambda now: [each["round"] for each in now["pending_approvals"]] == [2],
+            "the second question",
+        )
+        assert await connection.fetchval(count) == 0
+        await dev.decide(waits["pending_approvals"][0], "deny")
         session = await dev.ended(session_id)
-        assert session["steps"][0]["actions"][0]["error"]["code"] == "rows_changed"
+        assert session["steps"][0]["actions"][0]["status"] == "denied"
+        assert "people were asked again" in session["steps"][0]["observation"]
         assert await connection.fetchval(count) == 0
     finally:
         await connection.execute("DELETE FROM products WHERE sku = 'KIT-999'")
