@@ -75,7 +75,8 @@ async def test_every_event_once_while_the_api_is_restarted() -> None:
     """Reconnects every 200 ms to a session of 95 steps; the API is killed once and stopped once meanwhile."""
     with reachable_folder() as folder:
         async with dev_in(folder / "data") as dev:
-            calls = [f'demo: call code_run {{"code": "print({n})"}}' for n in range(STEPS - 1)]
+            program = '{{"language": "python", "code": "print({n})"}}'
+            calls = [f"demo: call code_run {program.format(n=n)}" for n in range(STEPS - 1)]
             session_id = await dev.run(*calls, "demo: say The end.", max_steps=100)
             coming = Coming(dev, session_id)
             reading = asyncio.create_task(coming.until_the_end())
