@@ -53,10 +53,13 @@ class Dev:
     async def until(
         self, session_id: str, holds: Callable[[dict[str, Any]], bool], what: str, seconds: float = 30
     ) -> dict[str, Any]:
-        """Poll until the session is so."""
+        """Poll until the session is so. An API that was killed and starts again is asked once more."""
 
         async def look() -> bool:
-            return holds(await self.get(session_id))
+            try:
+                return holds(await self.get(session_id))
+            except httpx.TransportError:
+                return False
 
         await wait_until(look, what, seconds)
         return await self.get(session_id)
