@@ -6,18 +6,22 @@ import re
 import stat
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import docker
+import docker.errors
 import httpx
 import pytest
 import redis.asyncio
 from temporalio.client import Client, WorkflowHistory
 
+from activities.sandbox.docker_labels import OWNER
 from conductor_ai.embedded.temporal import HTTP_NAME
 from conductor_ai.settings import Settings
 from conductor_ai.testing import Reply
@@ -26,6 +30,7 @@ from conductor_ai.testing.fake_openai import FakeOpenAI
 from conductor_ai.testing.script import Call, Failure
 from infra.docs.routes_page import operations
 from tests.fixtures_dev import Dev, dev_in, environment, reachable_folder
+from tests.fixtures_servers import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -81,6 +86,7 @@ class Planted:
     secrets: dict[str, str]
     sessions: dict[str, dict[str, Any]]
     output: Path
+    begun: datetime
 
     def found_in(self, text: str) -> list[str]:
         """The names of the secrets that a text holds."""
@@ -93,7 +99,7 @@ def call(tool: str, arguments: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-async def planted(dev: Dev) -> AsyncIterator[Planted]:
+async def planted(dev: Dev, docker_settings: Settings) -> AsyncIterator[Planted]:
     """Sessions that succeed, fail, are refused by providers who repeat the key, run code, fetch and ask the database."""
     with reachable_folder() as folder:
         async with FakeAnthropic() as claude, FakeOpenAI() as budget:
@@ -102,7 +108,11 @@ async def planted(dev: Dev) -> AsyncIterator[Planted]:
                 "ANTHROPIC_BASE_URL": claude.url,
                 "CONDUCTOR_OPENAI_BASE_URL": budget.base_url,
                 "CONDUCTOR_LOG_LEVEL": "DEBUG",
+                # Without an engine that has them, code runs under bubblewrap.
+                "CONDUCTOR_SANDBOX_IMAGE_PYTHON": docker_settings.sandbox_image_python,
+                "CONDUCTOR_SANDBOX_IMAGE_NODE": docker_settings.sandbox_image_node,
             }
+            begun = datetime.now(UTC)
             async with dev_in(folder / "data", **settings) as stack:
                 secrets = KEYS | {name: value.split()[-1] for name, value in OF_CALLERS.items()}
                 for name in GIVEN_BY_THE_STACK:
@@ -111,7 +121,7 @@ async def planted(dev: Dev) -> AsyncIterator[Planted]:
                 assert all(len(secret) > 10 for secret in secrets.values())
                 sessions = await _sessions(stack, claude, budget)
                 await _intrude(stack)
-                yield Planted(stack, secrets, sessions, folder / "data.log")
+                yield Planted(stack, secrets, sessions, folder / "data.log", begun)
 
 
 async def _sessions(dev: Dev, claude: FakeAnthropic, budget: FakeOpenAI) -> dict[str, dict[str, Any]]:
@@ -299,11 +309,48 @@ async def test_no_secret_on_any_route(planted: Planted) -> None:
             assert planted.found_in(text + str(answer.headers)) == [], path
 
 
+@pytest.mark.needs_docker
 async def test_no_secret_in_docker(planted: Planted, docker_engine: docker.APIClient) -> None:
-    """The sandboxes of this stack, as Docker describes them."""
-    found = docker_engine.containers(all=True)
-    described = json.dumps([docker_engine.inspect_container(item["Id"]) for item in found], default=str)
-    assert planted.found_in(described) == []
+    """The containers of this stack, waiting and at work, their images, and what became of those that are gone, as Docker
+    tells it. A secret that is there is found."""
+    dev = planted.dev
+    sleeps = {"code": "import time; time.sleep(60)", "language": "python", "timeout": 60}
+    session_id = await dev.run(call("code_run", sleeps))
+
+    async def described() -> dict[str, dict[str, Any]]:
+        """`docker inspect` of this stack's containers, by name."""
+        found = {}
+        for item in docker_engine.containers(all=True, filters={"label": OWNER}):
+            if f"|{dev.runtime.pids['worker']}|" in item["Labels"][OWNER]:
+                with suppress(docker.errors.NotFound):  # its time was over, and another one takes its place
+                    container = docker_engine.inspect_container(item["Id"])
+                    found[str(container["Name"])] = container
+        return found
+
+    async def both_kinds() -> bool:
+        names = await described()
+        return any(session_id in name for name in names) and any("conductor.ready." in name for name in names)
+
+    await wait_until(both_kinds, "a container at work and one that waits", 30)
+    containers = await described()
+    images = [
+        (docker_engine.inspect_image(image), docker_engine.history(image))
+        for image in {container["Image"] for container in containers.values()}
+    ]
+    past = list(docker_engine.events(since=planted.begun, until=datetime.now(UTC), decode=True))
+    ended = [event for event in past if event["Action"] == "destroy"]
+    assert any(planted.sessions["code"]["session_id"] in event["Actor"]["Attributes"]["name"] for event in ended)
+    for told in (containers, images, past):
+        assert planted.found_in(json.dumps(told)) == []
+
+    leaky = docker_engine.create_container(images[0][0]["Id"], ["true"], environment=KEYS)
+    try:
+        found = planted.found_in(json.dumps(docker_engine.inspect_container(leaky["Id"])))
+    finally:
+        docker_engine.remove_container(leaky["Id"])
+    assert set(found) == set(KEYS)
+    await dev.http.post(f"/v1/agents/{session_id}/cancel")
+    await dev.ended(session_id)
 
 
 async def test_no_secret_reaches_the_models_code(planted: Planted) -> None:
