@@ -24,6 +24,8 @@ async def delete_session(deps: Needs, caller: MayAdminister, session_id: str) ->
     stays is a line in the audit: that it was there, what it cost, and who deleted it when. Afterwards its id is a 404; the
     same request again is 204. A session that has not ended is 409: cancel it first.
 
+    Grants that were given in it for the whole organisation hold until they are revoked, with the arguments that they fix.
+
     Temporal keeps its own history, which has previews and no whole texts, for the retention of its namespace.
     """
     async with within():

@@ -137,9 +137,16 @@ class Hand:
         )
         return call
 
-    async def ask(self, session_id: str, *, seconds: float = 600, registered: bool = True) -> dict[str, Any]:
+    async def ask(
+        self,
+        session_id: str,
+        *,
+        seconds: float = 600,
+        registered: bool = True,
+        arguments: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """A call that waits for a person. Returns the approval as the store has it."""
-        call = await self.step(session_id, text="I want to look.", ask={"query": "SELECT 1"})
+        call = await self.step(session_id, text="I want to look.", ask=arguments or {"query": "SELECT 1"})
         assert call is not None
         if registered:
             await self.client.get_workflow_handle(session_id).signal("put", args=[call.call_id, call.args_sha, seconds])

@@ -41,12 +41,12 @@ class GrantView(Contract):
     match: Literal["exact", "template"]
     free: tuple[str, ...]
     arguments: Json
-    """As they were when it was granted."""
+    """As they were when it was granted; without those in `free` once the session is deleted in which they were said."""
     uses_left: int | None
     expires_at: UtcTime
     granted_by: str
-    approval_id: str
-    """The approval that it came from."""
+    approval_id: str | None
+    """The approval that it came from; null once that is deleted with its session."""
     created_at: UtcTime
     revoked_at: UtcTime | None
     revoked_by: str | None

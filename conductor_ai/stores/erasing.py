@@ -69,6 +69,7 @@ class Erasing:
                 {name: _plain(value) for name, value in row.items()},
             )
             await _forget_answers(connection, org_id, session_id)
+            await _release_grants(connection, session_id)
             await _erase(connection, "conductor.sessions", "id = $1", session_id)
             if not await copies():
                 raise Unavailable(
@@ -98,6 +99,15 @@ async def _forget_answers(connection: Connection, org_id: str, session_id: str) 
         "array(SELECT id FROM conductor.approvals WHERE session_id = $2)) AS known (id) WHERE position(known.id in i.route) > 0 "
         "OR (i.route !~ '_[0-9a-f]{32}' AND position(convert_to(known.id, 'UTF8') in i.body) > 0)))",
         org_id,
+        session_id,
+    )
+
+
+async def _release_grants(connection: Connection, session_id: str) -> None:
+    """Grants for the whole organisation are no part of the session. They keep what they fix, and nothing else of the call."""
+    await connection.execute(
+        "UPDATE conductor.grants SET approval_id = NULL, arguments = arguments - free WHERE session_id IS NULL "
+        "AND approval_id IN (SELECT id FROM conductor.approvals WHERE session_id = $1)",
         session_id,
     )
 

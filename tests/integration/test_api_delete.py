@@ -131,4 +131,31 @@ async def test_kept_answers_of_batches_go_too(api: Api, database: Database) -> N
     await api.hand.finish(session_id)
     assert (await deleted(api, session_id)).status_code == 204
     kept = (await everything(database))["idempotency"]
-    assert [text for text in (CANARY, session_id, approval["id"]) if text.encode().hex() in kept] == []
+    assert [text for text in ("said here", session_id, approval["id"]) if text.encode().hex() in kept] == []
+
+
+async def test_the_organisations_grants_outlive_it(api: Api, database: Database) -> None:
+    """What was granted for every session holds on, listed and revocable, with what it fixes and without what it leaves free;
+    what was granted for this session alone is gone."""
+    session_id = await api.start()
+    remembered = {
+        "SELECT $1": {"match": "template", "free": ["params"], "scope": "org"},
+        "SELECT $1::text": {"scope": "session"},
+    }
+    for query, remember in remembered.items():
+        approval = await api.hand.ask(session_id, arguments={"query": query, "params": ["said here"]})
+        assert (await api.decide(approval, remember=remember)).status_code == 200
+    await api.hand.finish(session_id)
+    before = {grant["scope"]: grant for grant in (await api.get("/v1/grants")).json()["data"]}
+    assert set(before) == {"org", "session"}
+    assert (await deleted(api, session_id)).status_code == 204
+
+    [grant] = (await api.get("/v1/grants")).json()["data"]
+    assert grant == before["org"] | {"approval_id": None, "arguments": {"query": "SELECT $1"}}
+    left = await everything(database)
+    assert [text for text in (CANARY, session_id, before["org"]["approval_id"]) if text in left["grants"]] == []
+    like_it = await api.hand.ask(await api.start(), arguments={"query": "SELECT $1", "params": ["another"]})
+    assert (await api.get(f"/v1/approvals/{like_it['id']}")).json()["status"] == "approved"
+    revoked = await api.http.delete(f"/v1/grants/{grant['id']}", headers=api.as_(Role.ADMIN))
+    assert revoked.json()["revoked_at"] is not None
+    is_problem(await api.get(f"/v1/grants/{before['session']['id']}"), 404, "not_found")
