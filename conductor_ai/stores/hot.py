@@ -56,11 +56,21 @@ redis.call('EXPIRE', KEYS[1], math.ceil(burst / rate) + 1)
 return tostring(wait)
 """
 
-# Instead of a copy: nothing to show, and newer than anything that could be put in its place.
-_ERASE = """
+_ERASED = "9007199254740991"
+"""The version in the place of a copy that was erased: newer than anything that could be put there."""
+
+_ERASE = f"""
 redis.call('DEL', KEYS[2])
-redis.call('HSET', KEYS[1], 'version', '9007199254740991', 'document', '')
+redis.call('HSET', KEYS[1], 'version', '{_ERASED}', 'document', '')
 redis.call('EXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
+
+# Not for a session that was erased: an attempt that was given up may still be talking.
+_APPEND = f"""
+if redis.call('HGET', KEYS[1], 'version') == '{_ERASED}' then return 0 end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', 'call_no', ARGV[2], 'attempt', ARGV[3], 'text', ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
 return 1
 """
 
@@ -147,20 +157,13 @@ class Hot:
             log.info("redis is away: %s", type(error).__name__)
 
     async def delta(self, org_id: str, session_id: str, call_no: int, attempt: int, text: str) -> None:
-        """Append a piece of a reply that is under way."""
+        """Append a piece of a reply that is under way, unless the session is erased."""
         if self._redis is None:
             return
-        key = names.deltas_key(org_id, session_id)
+        keys = (names.snapshot_key(org_id, session_id), names.deltas_key(org_id, session_id))
+        piece = (call_no, attempt, text)
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.xadd(
-                    key,
-                    {"call_no": call_no, "attempt": attempt, "text": text},
-                    maxlen=names.DELTAS_MAX,
-                    approximate=True,
-                )
-                pipeline.expire(key, names.HOT_TTL_SECONDS)
-                await pipeline.execute()
+            await self._redis.eval(_APPEND, 2, *keys, names.DELTAS_MAX, *piece, names.HOT_TTL_SECONDS)
         except _AWAY as error:
             log.info("redis is away: %s", type(error).__name__)
 

@@ -104,6 +104,23 @@ async def test_every_key_has_a_time_to_live(hot: Hot, url: str) -> None:
         assert [fields["text"] for _, fields in pieces] == [f"piece {number}" for number in range(5)]
 
 
+async def test_what_is_erased_stays_erased(hot: Hot, url: str) -> None:
+    """An attempt that still talks and a writer that comes late leave nothing of a session that was erased; not in another one."""
+    session_id, other = new_id("sess"), new_id("sess")
+    for each in (session_id, other):
+        await hot.put(ORG, view(each, 3))
+        await hot.delta(ORG, each, 1, 1, "before")
+    assert await hot.erase(ORG, session_id)
+    for each in (session_id, other):
+        await hot.delta(ORG, each, 1, 1, "after")
+        await hot.put(ORG, view(each, 4))
+    assert await hot.get(ORG, session_id) is None
+    assert (await hot.get(ORG, other)) == view(other, 4)
+    async with redis.asyncio.Redis.from_url(url, decode_responses=True) as client:
+        assert not await client.exists(names.deltas_key(ORG, session_id))
+        assert await client.xlen(names.deltas_key(ORG, other)) == 2
+
+
 async def test_a_ring_is_heard(hot: Hot) -> None:
     """Whoever listens hears session and version of a commit."""
     session_id, heard = new_id("sess"), asyncio.Event()
