@@ -4,16 +4,20 @@ The row is written before the request is carried out and leased to the attempt t
 its lease; the next one carries the request out again, under the same token, and is the one that keeps the answer.
 """
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from conductor_ai.errors import Code, InvalidRequest
-from conductor_ai.stores.postgres import Database
+from conductor_ai.stores.postgres import Connection, Database
 from conductor_ai.stores.sessions import IDEMPOTENCY_HOURS
 
 LEASE_SECONDS = 10.0
 """How long an attempt that says nothing keeps others waiting. Longer than any answer may take; longer waits renew it."""
+
+_LET_GO = "leased_until = clock_timestamp()"
+_SESSION = re.compile(rb"sess_[0-9a-f]{32}")
 
 _MISMATCH = (
     "This Idempotency-Key was used with another body within the last 24 hours. Use a new key for a new request, or send "
@@ -115,14 +119,38 @@ class Answers:
         )
 
     async def keep(self, request: KeyedRequest, claimed: Claimed, answer: Answer) -> None:
-        """Store the answer, unless another attempt has taken over meanwhile."""
-        await self._execute(
-            "status = $5, headers = $6, body = $7", request, claimed, answer.status, dict(answer.headers), answer.body
-        )
+        """Store the answer, unless another attempt has taken over meanwhile, or it tells of a session that was deleted since it
+        was made: then the same request may be tried again at once."""
+        told = [text.decode() for text in set(_SESSION.findall(answer.body))]
+        async with self._database.transaction() as connection:
+            # A deletion that is under way is waited for, and one that begins now waits: it takes the answer along.
+            await connection.execute(
+                "SELECT FROM conductor.sessions WHERE org_id = $1 AND id = ANY($2) ORDER BY id FOR KEY SHARE",
+                request.org_id,
+                told,
+            )
+            deleted = await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM conductor.audit WHERE org_id = $1 AND subject = ANY($2) "
+                "AND action = 'session.deleted')",
+                request.org_id,
+                told,
+            )
+            if deleted:
+                await self._change(connection, _LET_GO, request, claimed)
+                return
+            await self._change(
+                connection,
+                "status = $5, headers = $6, body = $7",
+                request,
+                claimed,
+                answer.status,
+                dict(answer.headers),
+                answer.body,
+            )
 
     async def give_up(self, request: KeyedRequest, claimed: Claimed) -> None:
         """End the lease: the same request may be tried again at once, and goes on under the same token."""
-        await self._execute("leased_until = clock_timestamp()", request, claimed)
+        await self._execute(_LET_GO, request, claimed)
 
     async def forget(self, request: KeyedRequest, claimed: Claimed) -> None:
         """The request was refused and changed nothing: its key is free again."""
@@ -138,12 +166,18 @@ class Answers:
 
     async def _execute(self, change: str, request: KeyedRequest, claimed: Claimed, *values: object) -> None:
         async with self._database.connection() as connection:
-            await connection.execute(
-                f"UPDATE conductor.idempotency SET {change} "
-                "WHERE org_id = $1 AND route = $2 AND key = $3 AND holder = $4 AND status IS NULL",
-                request.org_id,
-                request.route,
-                request.key,
-                claimed.holder,
-                *values,
-            )
+            await self._change(connection, change, request, claimed, *values)
+
+    @staticmethod
+    async def _change(
+        connection: Connection, change: str, request: KeyedRequest, claimed: Claimed, *values: object
+    ) -> None:
+        await connection.execute(
+            f"UPDATE conductor.idempotency SET {change} "
+            "WHERE org_id = $1 AND route = $2 AND key = $3 AND holder = $4 AND status IS NULL",
+            request.org_id,
+            request.route,
+            request.key,
+            claimed.holder,
+            *values,
+        )

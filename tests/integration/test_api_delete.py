@@ -1,17 +1,21 @@
 """Deleting a session: everywhere or nowhere, once, and only what has ended."""
 
+import asyncio
 from typing import Any
 
 import httpx
+import pytest
 import redis.asyncio
 
 from conductor_ai.names import new_id
 from conductor_ai.stores.access import Role
 from conductor_ai.stores.hot import Hot
+from conductor_ai.stores.idempotency import Answer, Claimed, KeyedRequest
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.tools import Tools
 from conductor_ai.temporal import Engine
 from tests.fixtures_api import PUBLISHED, Api, is_problem, serving
+from tests.fixtures_servers import wait_until
 
 CANARY = "canary-5f1c"
 
@@ -132,6 +136,62 @@ async def test_kept_answers_of_batches_go_too(api: Api, database: Database) -> N
     assert (await deleted(api, session_id)).status_code == 204
     kept = (await everything(database))["idempotency"]
     assert [text for text in ("said here", session_id, approval["id"]) if text.encode().hex() in kept] == []
+
+
+async def test_an_answer_under_way_is_not_kept(api: Api, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that has its answer when a session of it is deleted keeps nothing of it; a repeat is carried out again."""
+    session_id, other = await api.start(), await api.start()
+    approvals = [await api.hand.ask(each) for each in (session_id, other)]
+    items = [
+        {"approval_id": each["id"], "decision": "deny", "arguments_sha256": each["arguments_sha256"], "comment": "why"}
+        for each in approvals
+    ]
+    headers = {"Idempotency-Key": new_id("x")}
+    keep = api.deps.answers.keep
+
+    async def keep_late(*given: Any) -> None:
+        await api.hand.finish(session_id)
+        assert (await deleted(api, session_id)).status_code == 204
+        await keep(*given)
+
+    monkeypatch.setattr(api.deps.answers, "keep", keep_late)
+    first = await api.post("/v1/approvals/decisions", {"decisions": items}, headers=headers)
+    monkeypatch.setattr(api.deps.answers, "keep", keep)
+    assert [each["status"] for each in first.json()["results"]] == [200, 200]
+    kept = (await everything(database))["idempotency"]
+    assert [text for text in (session_id, approvals[0]["id"], "why") if text.encode().hex() in kept] == []
+
+    again = await api.post("/v1/approvals/decisions", {"decisions": items}, headers=headers)
+    assert "idempotency-replayed" not in again.headers
+    assert [each["status"] for each in again.json()["results"]] == [404, 200]
+    replayed = await api.post("/v1/approvals/decisions", {"decisions": items}, headers=headers)
+    assert (replayed.headers["idempotency-replayed"], replayed.content) == ("true", again.content)
+
+
+async def test_an_answer_waits_for_a_deletion(api: Api, database: Database) -> None:
+    """What is to be kept while a session of it is being deleted waits for that, and is then not kept."""
+    session_id = await api.start()
+    await api.hand.finish(session_id)
+    request = KeyedRequest(api.org, "POST /v1/approvals/decisions", new_id("x"), "")
+    claimed = await api.deps.answers.claim(request)
+    assert isinstance(claimed, Claimed)
+    keeping: list[asyncio.Task[None]] = []
+
+    async def keep_meanwhile() -> bool:
+        answer = Answer(200, {}, f"about {session_id}".encode())
+        keeping.append(asyncio.create_task(api.deps.answers.keep(request, claimed, answer)))
+
+        async def waits_or_done() -> bool:
+            async with database.connection() as connection:
+                waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+                return keeping[0].done() or bool(await connection.fetchval(waits))
+
+        await wait_until(waits_or_done, "the answer to be kept, or to wait")
+        return True
+
+    await api.deps.erasing.erase(api.org, session_id, by="a test", copies=keep_meanwhile)
+    await keeping[0]
+    assert session_id.encode().hex() not in (await everything(database))["idempotency"]
 
 
 async def test_the_organisations_grants_outlive_it(api: Api, database: Database) -> None:
