@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api import cursors
 from api.auth import MayAdminister
 from api.bodies import Received, body_of
 from api.deps import Needs
+from api.idempotency import lease_of
 from api.patience import within
 from api.problems import documented
 from api.requests import KeyRequest, PageQuery, reference
@@ -47,12 +48,19 @@ async def list_keys(deps: Needs, caller: MayAdminister, query: Annotated[PageQue
     responses=documented(Code.FORBIDDEN, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE),
 )
 async def create_key(
-    deps: Needs, caller: MayAdminister, body: Annotated[Received[KeyRequest], Depends(body_of(KeyRequest))]
+    request: Request,
+    deps: Needs,
+    caller: MayAdminister,
+    body: Annotated[Received[KeyRequest], Depends(body_of(KeyRequest))],
 ) -> Response:
     """For the caller's own organisation. The `secret` is shown this once: it is kept as a hash. A repeat of the request with
-    the same `Idempotency-Key` makes no second key, and cannot show the secret again."""
+    the same `Idempotency-Key` makes no second key, and cannot show the secret again. If the answer never left, because the
+    server died, the repeat gives the same key another secret."""
+    given = body.value
     async with within():
-        key, secret = await deps.keys.store.create(caller.org_id, clean(body.value.name), Role(body.value.role))
+        key, secret = await deps.keys.store.create(
+            caller.org_id, clean(given.name), Role(given.role), lease_of(request)
+        )
     made = NewKey(**_view(key).model_dump(), secret=secret)
     return Response(made.model_dump_json(), 201, media_type="application/json", headers={"Cache-Control": "no-store"})
 

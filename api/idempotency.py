@@ -26,7 +26,7 @@ from api.patience import within
 from api.problems import STATUSES, FieldError, Refused, documented
 from conductor_ai.errors import Code, ConductorError, Unavailable
 from conductor_ai.names import new_id
-from conductor_ai.stores.idempotency import LEASE_SECONDS, Answer, Answers, Claimed, InFlight, KeyedRequest
+from conductor_ai.stores.idempotency import LEASE_SECONDS, Answer, Answers, Claimed, InFlight, KeyedRequest, Lease
 from conductor_ai.text import clean
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,14 @@ def answers_repeats_itself(endpoint: Endpoint) -> Endpoint:
 
 def id_of(request: Request, prefix: str) -> str:
     """An id for what the request makes: the same in every attempt at it, if it came under a key."""
-    token: str | None = getattr(request.state, "once", None)
-    return new_id(prefix) if token is None else f"{prefix}_{token}"
+    lease = lease_of(request)
+    return new_id(prefix) if lease is None else f"{prefix}_{lease.claimed.token}"
+
+
+def lease_of(request: Request) -> Lease | None:
+    """The right to carry the request out, if it came under a key."""
+    found: Lease | None = getattr(request.state, "lease", None)
+    return found
 
 
 def takes_key(endpoint: Callable[..., Any]) -> bool:
@@ -149,7 +155,7 @@ async def _once(request: KeyedRequest, received: Request, act: Callable[[], Awai
             )
         case Claimed():
             pass
-    received.state.once = found.token
+    received.state.lease = Lease(request, found)
     try:
         async with _held(answers, request, found):
             response = _as_response(await act(), received)

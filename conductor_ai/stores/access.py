@@ -5,9 +5,11 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from conductor_ai.names import new_id
-from conductor_ai.stores.postgres import Database
+from conductor_ai.stores.idempotency import Lease
+from conductor_ai.stores.postgres import Connection, Database
 
 
 class Role(StrEnum):
@@ -42,20 +44,37 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, org_id: str, name: str, role: Role) -> tuple[Key, str]:
-        """Make a key. Returns it with its secret, which is not stored."""
+    async def create(self, org_id: str, name: str, role: Role, lease: Lease | None = None) -> tuple[Key, str]:
+        """Make a key. Returns it with its secret, which is not stored.
+
+        An earlier attempt at the same leased request may have made the key and lost the answer: nobody knows that secret, so
+        this one takes its place. If the key was revoked meanwhile, another one is made.
+
+        Raises:
+            Conflict: another attempt has taken over the lease.
+        """
         secret = f"ck_{secrets.token_urlsafe(32)}"
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(
-                "INSERT INTO conductor.api_keys (id, org_id, name, role, sha256) VALUES ($1, $2, $3, $4, $5) RETURNING *",
-                new_id("key"),
-                org_id,
-                name,
-                role.value,
-                hashed(secret),
-            )
+        row = None
+        async with self._database.transaction() as connection:
+            if lease is not None:
+                await lease.hold(connection)
+                row = await self._insert(connection, f"key_{lease.claimed.token}", org_id, name, role, secret)
+            if row is None:
+                row = await self._insert(connection, new_id("key"), org_id, name, role, secret)
         assert row is not None
         return Key(row["id"], row["org_id"], row["name"], Role(row["role"]), row["created_at"]), secret
+
+    @staticmethod
+    async def _insert(connection: Connection, key_id: str, org_id: str, name: str, role: Role, secret: str) -> Any:
+        return await connection.fetchrow(
+            "INSERT INTO conductor.api_keys AS k (id, org_id, name, role, sha256) VALUES ($1, $2, $3, $4, $5) "
+            "ON CONFLICT (id) DO UPDATE SET sha256 = excluded.sha256 WHERE k.revoked_at IS NULL RETURNING *",
+            key_id,
+            org_id,
+            name,
+            role.value,
+            hashed(secret),
+        )
 
     async def list(self, org_id: str, *, before: tuple[datetime, str] | None = None, limit: int = 50) -> list[Key]:
         """Keys of an org, the newest first, revoked ones too."""

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conductor_ai.errors import Code, InvalidRequest
+from conductor_ai.errors import Code, Conflict, InvalidRequest
 from conductor_ai.stores.postgres import Connection, Database
 from conductor_ai.stores.sessions import IDEMPOTENCY_HOURS
 
@@ -55,6 +55,34 @@ class Claimed:
     """Names this attempt."""
     first: bool
     """False if an earlier attempt may have done some of it."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A request, and the right to carry it out."""
+
+    request: KeyedRequest
+    claimed: Claimed
+
+    async def hold(self, connection: Connection) -> None:
+        """Keep other attempts from taking over until the end of this transaction.
+
+        Raises:
+            Conflict: another one has (`idempotency_in_flight`).
+        """
+        held = await connection.fetchval(
+            "SELECT true FROM conductor.idempotency WHERE org_id = $1 AND route = $2 AND key = $3 AND holder = $4 "
+            "AND status IS NULL FOR UPDATE",
+            self.request.org_id,
+            self.request.route,
+            self.request.key,
+            self.claimed.holder,
+        )
+        if not held:
+            raise Conflict(
+                "The same request, sent again, is being carried out in the place of this one.",
+                code=Code.IDEMPOTENCY_IN_FLIGHT,
+            )
 
 
 @dataclass(frozen=True)

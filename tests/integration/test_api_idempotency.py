@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from api.app import ROUTERS, create_app
 from api.auth import AnyRole
-from api.idempotency import HEADER, METHODS, install, takes_key
+from api.idempotency import HEADER, METHODS, id_of, install, takes_key
 from conductor_ai.names import new_id
 from conductor_ai.stores.access import Role
 from conductor_ai.stores.hot import Hot
@@ -350,7 +350,7 @@ async def test_a_fault_is_tried_again(api: Api) -> None:
 
     @router.post("/v1/faulty")
     async def faulty(_caller: AnyRole, request: Request) -> Made:
-        tokens.append(request.state.once)
+        tokens.append(id_of(request, "x"))
         if len(tokens) == 1:
             raise RuntimeError("a fault")
         return Made(count=len(tokens))

@@ -9,9 +9,11 @@ from fastapi import APIRouter
 
 from api import gate, health
 from api.app import ROUTERS
+from conductor_ai.errors import Conflict, Unavailable
 from conductor_ai.names import new_id
 from conductor_ai.stores.access import Role
 from conductor_ai.stores.hot import Hot
+from conductor_ai.stores.idempotency import Answers, Claimed, KeyedRequest, Lease
 from conductor_ai.stores.postgres import Database
 from conductor_ai.temporal import Engine
 from tests.fixtures_api import Api, is_problem, routes, serving
@@ -54,6 +56,59 @@ async def test_a_repeated_request_makes_no_second_key(api: Api) -> None:
     assert (first.status_code, again.status_code, again.headers["idempotency-replayed"]) == (201, 201, "true")
     assert first.json()["id"] == again.json()["id"]
     assert first.json()["secret"] not in again.text
+
+
+async def test_an_answer_that_was_lost_with_its_process(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt shows a secret of the same key, and that one works; the secret that nobody saw does not."""
+    headers, create = {"Idempotency-Key": new_id("crash")}, api.deps.keys.store.create
+    unseen: list[str] = []
+
+    async def die(*given: Any) -> Any:
+        unseen.append((await create(*given))[1])
+        raise Unavailable("As if the process ended here.")
+
+    monkeypatch.setattr(api.deps.keys.store, "create", die)
+    is_problem(await api.post(KEYS, {"name": "once"}, headers=headers), 503, "store_unavailable")
+    monkeypatch.setattr(api.deps.keys.store, "create", create)
+    again = await api.post(KEYS, {"name": "once"}, headers=headers)
+    assert again.status_code == 201
+    assert [key["id"] for key in (await api.get(KEYS)).json()["data"] if key["name"] == "once"] == [again.json()["id"]]
+    shown = [{"X-API-Key": secret} for secret in (again.json()["secret"], *unseen)]
+    assert [(await api.http.get("/v1/agents", headers=each)).status_code for each in shown] == [200, 401]
+    assert (await api.post(KEYS, {"name": "once"}, headers=headers)).headers["idempotency-replayed"] == "true"
+
+
+async def test_a_key_that_nobody_saw_and_somebody_revoked(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays revoked: the next attempt makes another one, which works."""
+    headers, create = {"Idempotency-Key": new_id("crash")}, api.deps.keys.store.create
+    unseen: list[str] = []
+
+    async def die(*given: Any) -> Any:
+        unseen.append((await create(*given))[0].id)
+        raise Unavailable("As if the process ended here.")
+
+    monkeypatch.setattr(api.deps.keys.store, "create", die)
+    is_problem(await api.post(KEYS, {"name": "once"}, headers=headers), 503, "store_unavailable")
+    monkeypatch.setattr(api.deps.keys.store, "create", create)
+    await api.deps.keys.store.revoke(api.org, unseen[0])
+    again = (await api.post(KEYS, {"name": "once"}, headers=headers)).json()
+    assert again["id"] != unseen[0]
+    assert (await api.http.get("/v1/agents", headers={"X-API-Key": again["secret"]})).status_code == 200
+
+
+async def test_a_late_attempt_does_not_replace_a_secret(api: Api, database: Database) -> None:
+    """An attempt that lost its lease makes nothing any more: the secret that its successor showed goes on to work."""
+    answers, request = Answers(database), KeyedRequest(api.org, f"POST {KEYS}", new_id("late"), "")
+    late = await answers.claim(request)
+    assert isinstance(late, Claimed)
+    await answers.give_up(request, late)
+    next_one = await answers.claim(request)
+    assert isinstance(next_one, Claimed)
+    keys = api.deps.keys.store
+    _, secret = await keys.create(api.org, "late", Role.VIEWER, Lease(request, next_one))
+    with pytest.raises(Conflict):
+        await keys.create(api.org, "late", Role.VIEWER, Lease(request, late))
+    assert (await api.http.get("/v1/agents", headers={"X-API-Key": secret})).status_code == 200
 
 
 async def test_pages_of_keys(api: Api) -> None:
