@@ -74,14 +74,18 @@ class ModelActivities:
         """See `ports.call_model`."""
         run_id = activity.info().workflow_run_id
         assert run_id is not None
+        gone: tuple[str, ...] = ()
         async with beating() as beat:
             if request.messages:
-                await persist(
+                read = await persist(
                     lambda: self._journal.read_messages(request.fence, run_id, request.call_no, request.messages)
                 )
+                gone = read.gone
+                if request.only_messages and not read.unanswered:
+                    return ModelOutcome(stop=Stop.END, asked=False, gone=gone)
             found = await persist(lambda: self._journal.begin(request.fence, run_id, request.call_no))
             if isinstance(found, Answer):
-                return self._outcome(request, found)
+                return self._outcome(request, found, gone)
             if found.cancel_requested:
                 # Whoever set the flag may have died before Temporal was told: the end sees to that.
                 raise Fenced("A cancel was accepted; no model is asked any more.")
@@ -94,7 +98,7 @@ class ModelActivities:
                 answer = await self._run_claimed(request, run_id, found.org_id, answer)
             if not answer.calls and request.compact is None:
                 self._journal.forget(request.fence.session_id)
-            return self._outcome(request, answer)
+            return self._outcome(request, answer, gone)
 
     async def close(self) -> None:
         """Close the providers that were opened."""
@@ -249,7 +253,7 @@ class ModelActivities:
             result=checked.refused,
         )
 
-    def _outcome(self, request: ModelInput, answer: Answer) -> ModelOutcome:
+    def _outcome(self, request: ModelInput, answer: Answer, gone: tuple[str, ...]) -> ModelOutcome:
         reply = answer.reply
         read = answer.usage.input + answer.usage.cache_read + answer.usage.cache_write
         return ModelOutcome(
@@ -265,6 +269,7 @@ class ModelActivities:
             stop_detail=reply.stop_detail,
             context_share=context_share(request.model, read),
             summarised=None if request.compact is None else usable(reply),
+            gone=gone,
         )
 
     def _ref(self, request: ModelInput, answer: Answer, call: StoredCall) -> CallRef:

@@ -45,6 +45,8 @@ class SnapshotActivities:
         """See `ports.finish`."""
         session_id = request.fence.session_id
         outcome, _ = await self._ending.finish(request, _run_id())
+        if outcome.unread is not None:
+            return outcome
         if outcome.status is Status.CANCELLED and not request.cancel_seen:
             # The workflow can close CANCELED only if Temporal was asked too; whoever set the flag may have died before.
             await self._engine.cancel(session_id)

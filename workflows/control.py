@@ -114,12 +114,23 @@ class Control:
             return self._answer(ControlKind.BUSY)
         if len(self.inbox) >= INBOX_MAX:
             return self._answer(ControlKind.FULL)
-        self.seen[notice.message_id] = None
-        while len(self.seen) > SEEN_MAX:
-            del self.seen[next(iter(self.seen))]
-        self.inbox.append(notice.message_id)
+        self.take(notice.message_id)
         self.interrupted = self.interrupted or (notice.interrupt and not idle)
         return self._answer(ControlKind.ACCEPTED)
+
+    def take(self, message_id: str) -> None:
+        """Have a stored message read. Whoever announces it later brings no news."""
+        self.seen[message_id] = None
+        while len(self.seen) > SEEN_MAX:
+            del self.seen[next(iter(self.seen))]
+        if message_id not in self.inbox:
+            self.inbox.append(message_id)
+
+    def forget(self, messages: tuple[str, ...]) -> None:
+        """These were taken back; sent again they are news."""
+        self.read(messages)
+        for message in messages:
+            self.seen.pop(message, None)
 
     def read(self, messages: tuple[str, ...]) -> None:
         """These were in the conversation of a call that is answered."""

@@ -88,8 +88,11 @@ class Listening:
 
     @workflow.signal(name=names.MESSAGE)
     def on_message_signal(self, notice: MessageNotice) -> None:
-        """A message that the API left here, because no worker took it in time."""
-        self._message(notice)
+        """A message that the API left here, because no worker took it in time.
+
+        It is acknowledged, so it counts also while the end is being written: the store may put the end off for it.
+        """
+        self._receive(notice)
 
     @workflow.update(name=names.MESSAGE)
     def on_message(self, notice: MessageNotice) -> ControlAnswer:
@@ -99,4 +102,7 @@ class Listening:
     def _message(self, notice: MessageNotice) -> ControlAnswer:
         if self._closing:
             return ControlAnswer(kind=ControlKind.CLOSED)
+        return self._receive(notice)
+
+    def _receive(self, notice: MessageNotice) -> ControlAnswer:
         return self._control.receive(notice, idle=self._state.idle and not self._control.inbox)

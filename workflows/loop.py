@@ -54,6 +54,12 @@ class End:
         return self.stop_reason in (StopReason.FINAL_ANSWER, StopReason.REFUSAL)
 
 
+def reads_on(state: Carried, session: SessionInput, end: End) -> bool:
+    """Whether a message that nobody has read leads on from this end. A run must have a step left to read it with."""
+    chat = session.mode == "chat"
+    return end.goes_on(chat=chat) and (chat or state.steps < session.max_steps)
+
+
 def before_model(state: Carried, session: SessionInput) -> AskModel | End:
     """Ask the model for the next step, or first for a summary if its window is full; unless the steps are used up."""
     if state.steps - state.turn_began >= session.max_steps:

@@ -66,6 +66,8 @@ class Session(Listening):
         self._said = ""
         self._ran: tuple[CallRef, ...] = ()
         """Calls of the last answer that had their result when it came: no activity of their own shows them."""
+        self._end: End | None = None
+        """Where the session stands if nobody writes: set while only a message leads on."""
         self._closing = False
         self._unrecorded: list[Change] = []
         self._recording = asyncio.Lock()
@@ -81,14 +83,20 @@ class Session(Listening):
     @workflow.run
     async def run(self, session: SessionInput) -> SessionResult:
         """Run the session to its end. Closes as the store says: completed, cancelled or failed."""
-        self.show("thinking")
-        try:
-            end = await self._until_deadline()
-        except asyncio.CancelledError:
-            end = End(StopReason.CANCELLED)
-        except FailureError as error:
-            end = _failure(error)
-        outcome = await self._finish(end)
+        while True:
+            self.show("thinking")
+            try:
+                end = await self._until_deadline()
+            except asyncio.CancelledError:
+                end = End(StopReason.CANCELLED)
+            except FailureError as error:
+                end = _failure(error)
+            outcome = await self._finish(end)
+            if outcome.unread is None:
+                break
+            # Somebody wrote before the end could be written, and may have been told that it will be read.
+            self._closing = False
+            self._control.take(outcome.unread)
         self.show(outcome.status.value)
         await self._handlers_finished()
         if outcome.status is Status.CANCELLED:
@@ -139,26 +147,31 @@ class Session(Listening):
                 if not await self._next_message():
                     return End(StopReason.FINAL_ANSWER)
                 continue
-            end = await self._step()
-            chat = self._session.mode == "chat"
-            if end is None or (self._control.inbox and end.goes_on(chat=chat)):
+            self._end = end = await self._step()
+            if end is None or (self._control.inbox and loop.reads_on(self._state, self._session, end)):
                 continue
-            if not chat or not end.goes_on(chat=chat):
+            if self._session.mode != "chat" or not end.goes_on(chat=True):
                 return end
-            self._state = self._state.model_copy(update={"idle": True})
+            self._state, self._end = self._state.model_copy(update={"idle": True}), None
             await self.record(InputAwaited(stop_reason=end.stop_reason))
 
     async def _step(self) -> End | None:
         """One step: the model's answer and what it calls. None if another one follows."""
+        before, only_messages = self._state, self._state.idle or self._end is not None
         if self._control.inbox:
             began = self._state.steps if self._session.mode == "chat" else 0
             self._state = self._state.model_copy(update={"idle": False, "turn_began": began})
         move: AskModel | RunCalls | End = loop.before_model(self._state, self._session)
         while isinstance(move, AskModel):
-            outcome = await self._answer(move)
+            outcome = await self._answer(move, only_messages=only_messages)
             self.guard()
             if outcome is None:
                 return None
+            if not outcome.asked:
+                as_it_was = {"idle": before.idle, "turn_began": before.turn_began}
+                self._state = self._state.model_copy(update=as_it_was)
+                return self._end
+            only_messages = only_messages and outcome.summarised is not None
             self._said = outcome.said
             self._state, move = loop.after_answer(self._state, self._session, outcome)
         if isinstance(move, End):
@@ -198,7 +211,8 @@ class Session(Listening):
             )
         except TimeoutError:
             self.guard()
-            return False
+            # In time, if only just: it was told that it is accepted.
+            return bool(self._control.inbox)
         self.guard()
         return True
 
@@ -211,11 +225,11 @@ class Session(Listening):
 
     # Steps
 
-    async def _answer(self, ask: AskModel) -> ModelOutcome | None:
+    async def _answer(self, ask: AskModel, *, only_messages: bool) -> ModelOutcome | None:
         """The answer of the first model that can be had; None if somebody interrupted it."""
         while True:
             try:
-                return await self._ask_model(ask)
+                return await self._ask_model(ask, only_messages=only_messages)
             except ActivityError as error:
                 self.guard()
                 self._state, again = loop.after_failure(self._state, self._session, ask, model_failed(error))
@@ -224,7 +238,7 @@ class Session(Listening):
                 ask = again
                 self.show("thinking")
 
-    async def _ask_model(self, ask: AskModel) -> ModelOutcome | None:
+    async def _ask_model(self, ask: AskModel, *, only_messages: bool) -> ModelOutcome | None:
         """The model's answer; None if somebody interrupted it."""
         fence = Fence(session_id=self._session.session_id, next_call_no=ask.call_no)
         self._state = loop.scheduled(self._state, ask)
@@ -243,6 +257,7 @@ class Session(Listening):
                 fell_back=ask.fell_back,
                 run_calls=not self._session.ask_every_call,
                 messages=messages,
+                only_messages=only_messages and ask.compact is None,
                 compact=ask.compact,
             ),
             start_to_close_timeout=MODEL_START_TO_CLOSE,
@@ -261,6 +276,7 @@ class Session(Listening):
         outcome = await asked if asked.done() else await _stopped(asked)
         if outcome is not None:
             self._control.read(messages)
+            self._control.forget(outcome.gone)
         return outcome
 
     async def _run_calls(self, calls: tuple[CallRef, ...]) -> None:
@@ -338,7 +354,7 @@ class Session(Listening):
     # The end
 
     async def _finish(self, end: End) -> FinishOutcome:
-        """Write the end until it is written. A cancel that arrives meanwhile repeats it: the store picks the outcome."""
+        """Write the end until it is written, or put off. A cancel that arrives meanwhile repeats it: the store picks the outcome."""
         self._closing = True
         while True:
             request = FinishInput(
@@ -348,6 +364,7 @@ class Session(Listening):
                 error_message=end.error_message,
                 retryable=end.retryable,
                 cancel_seen=workflow.cancellation_reason() is not None,
+                reads_on=loop.reads_on(self._state, self._session, end),
             )
             try:
                 return await workflow.execute_activity(

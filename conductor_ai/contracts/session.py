@@ -149,6 +149,8 @@ class ModelInput(Contract):
     """True if the activity may run calls of the answer itself: those that are allowed, short, and only read."""
     messages: tuple[str, ...] = ()
     """What people wrote since the last answer: part of the conversation from this call on."""
+    only_messages: bool = False
+    """True if there is nothing to answer but these messages: without any of them no model is asked."""
     compact: int | None = None
     """Set: summarise the conversation, its text halved so many times."""
 
@@ -189,6 +191,10 @@ class ModelOutcome(Contract):
     """Input tokens of this call by the model's context window; 0 if that is not known."""
     summarised: bool | None = None
     """For a call that was to summarise: whether there is a summary now."""
+    asked: bool = True
+    """False if nothing was there to answer: the messages had been taken back, or answered before."""
+    gone: tuple[str, ...] = ()
+    """Messages that had been taken back."""
 
 
 class PrepareInput(Contract):
@@ -360,10 +366,12 @@ class FinishInput(Contract):
     retryable: bool = False
     cancel_seen: bool = False
     """True if Temporal has told the workflow of a cancel."""
+    reads_on: bool = False
+    """True if a message that nobody has read puts this end off."""
 
 
 class FinishOutcome(Contract):
-    """Output of `finish`: the end as it is stored, whoever wrote it."""
+    """Output of `finish`: the end as it is stored, whoever wrote it, or what keeps the session from ending."""
 
     status: Status
     stop_reason: StopReason
@@ -371,3 +379,5 @@ class FinishOutcome(Contract):
     cost_usd: Decimal = Decimal(0)
     error_code: str | None = None
     error_message: str | None = None
+    unread: str | None = None
+    """Set: nothing has ended, because nobody has read this message. It is the newest; whoever reads it reads older ones, too."""

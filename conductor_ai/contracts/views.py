@@ -162,6 +162,8 @@ class MessageView(Contract):
     by: str | None
     before_step: int | None
     """The step that had read it first; null while nobody has."""
+    status: Literal["waiting", "read", "not_read"]
+    """`not_read`: the session ended before the model could read it."""
 
 
 class SessionView(Contract):

@@ -46,6 +46,8 @@ async def end(writer: Writer, wanted: End) -> FinishOutcome:
     connection = writer.connection
     status = status_of(wanted.stop_reason)
     await _settle_calls(writer)
+    if unread := await _unread(writer):
+        writer.event("message.not_read", {"messages": unread})
     error: dict[str, Any] | None = None
     if status is Status.FAILED:
         error = {
@@ -83,6 +85,15 @@ def _stored(row: Any) -> FinishOutcome:
         error_code=error.get("code"),
         error_message=error.get("message"),
     )
+
+
+async def _unread(writer: Writer) -> list[str]:
+    """The messages that nobody has read, oldest first."""
+    rows = await writer.connection.fetch(
+        "SELECT message_id FROM conductor.messages WHERE session_id = $1 AND call_no IS NULL ORDER BY part",
+        writer.session_id,
+    )
+    return [row["message_id"] for row in rows]
 
 
 async def _settle_calls(writer: Writer) -> None:
@@ -138,6 +149,9 @@ class Ending:
     async def finish(self, request: FinishInput, run_id: str) -> tuple[FinishOutcome, bool]:
         """The end as it is stored, and whether a cancel was asked for that Temporal may not know of yet.
 
+        A message that nobody has read puts an end off that it can lead on from. Under the lock that messages are stored
+        under, so each is either seen here, or refused because the session has ended.
+
         Raises:
             Fenced: another run is the current one; it will write the end.
         """
@@ -146,6 +160,10 @@ class Ending:
             wanted = End(StopReason.CANCELLED)
 
         async def change(writer: Writer) -> tuple[FinishOutcome, bool]:
+            cancelled = request.cancel_seen or writer.row["cancel_requested_at"] is not None
+            if request.reads_on and not cancelled and (unread := await _unread(writer)):
+                status = Status(writer.row["status"])
+                return FinishOutcome(status=status, stop_reason=wanted.stop_reason, unread=unread[-1]), False
             return await end(writer, wanted), writer.row["cancel_requested_at"] is not None
 
         try:

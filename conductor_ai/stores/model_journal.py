@@ -36,6 +36,16 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Read:
+    """What became of messages that a call was to read."""
+
+    unanswered: bool
+    """Whether no answer had read one of them yet."""
+    gone: tuple[str, ...]
+    """Those that had been taken back."""
+
+
+@dataclass(frozen=True)
 class Attempt:
     """What one attempt at a model call used, whatever became of it."""
 
@@ -55,14 +65,14 @@ class ModelJournal:
         self._journal = journal
         self._prefixes = Prefixes()
 
-    async def read_messages(self, fence: Fence, run_id: str, call_no: int, messages: tuple[str, ...]) -> None:
+    async def read_messages(self, fence: Fence, run_id: str, call_no: int, messages: tuple[str, ...]) -> Read:
         """Make these messages, and older ones that nobody has read, part of the conversation from this call on. Safe to repeat.
 
         Raises:
             Fenced: this run may not write any more.
         """
 
-        async def change(writer: Writer) -> None:
+        async def change(writer: Writer) -> Read:
             rows = await writer.connection.fetch(
                 "UPDATE conductor.messages SET call_no = $2 WHERE session_id = $1 AND call_no IS NULL AND part <= "
                 "(SELECT max(part) FROM conductor.messages WHERE session_id = $1 AND message_id = ANY($3)) RETURNING message_id",
@@ -70,11 +80,24 @@ class ModelJournal:
                 call_no,
                 list(messages),
             )
-            if rows or writer.row["awaiting_input"]:
+            if rows:
                 await writer.update("awaiting_input = false")
                 writer.event("message.read", {"call_no": call_no, "messages": sorted(r["message_id"] for r in rows)})
+            known = await writer.connection.fetch(
+                "SELECT message_id, NOT EXISTS (SELECT FROM conductor.model_calls c WHERE c.session_id = m.session_id "
+                "AND c.call_no >= m.call_no AND c.call_no < $3 AND NOT c.superseded AND c.purpose = 'answer') "
+                "AS open FROM conductor.messages m WHERE session_id = $1 AND message_id = ANY($2)",
+                writer.session_id,
+                list(messages),
+                call_no,
+            )
+            there = {row["message_id"] for row in known}
+            return Read(
+                unanswered=any(row["open"] for row in known),
+                gone=tuple(message for message in messages if message not in there),
+            )
 
-        await self._journal.write(fence, run_id, change)
+        return await self._journal.write(fence, run_id, change)
 
     async def begin(self, fence: Fence, run_id: str, call_no: int) -> Answer | Conversation:
         """The stored answer of this call, or the conversation to ask with. Claims the session for a new run.

@@ -100,7 +100,7 @@ class Snapshots:
                 session_id,
             )
             steps = await _steps(connection, row)
-            messages = await _messages(connection, session_id)
+            messages = await _messages(connection, session_id, ended=Status(row["status"]).ended)
         return _session(row, steps, pending, messages)
 
     async def list_sessions(self, org_id: str, which: SessionFilter) -> list[SessionSummary]:
@@ -271,9 +271,9 @@ async def _steps(connection: Connection, session: Any) -> tuple[StepView, ...]:
     )
 
 
-async def _messages(connection: Connection, session_id: str) -> tuple[MessageView, ...]:
+async def _messages(connection: Connection, session_id: str, *, ended: bool) -> tuple[MessageView, ...]:
     rows = await connection.fetch(
-        "SELECT m.message_id, m.role, m.body, m.at, m.by, CASE WHEN m.call_no IS NULL THEN NULL ELSE "
+        "SELECT m.message_id, m.role, m.body, m.at, m.by, m.call_no IS NOT NULL AS read, CASE WHEN m.call_no IS NULL THEN NULL ELSE "
         "(SELECT min(c.step) FROM conductor.model_calls c WHERE c.session_id = m.session_id AND NOT c.superseded AND c.counts "
         "AND c.call_no >= m.call_no) END AS step FROM conductor.messages m WHERE m.session_id = $1 ORDER BY m.part",
         session_id,
@@ -286,6 +286,7 @@ async def _messages(connection: Connection, session_id: str) -> tuple[MessageVie
             at=row["at"],
             by=row["by"],
             before_step=row["step"],
+            status="read" if row["read"] else "not_read" if ended else "waiting",
         )
         for row in rows
     )

@@ -91,9 +91,9 @@ class Changed(Session):
         """As before."""
         return await super().run(session)
 
-    async def _ask_model(self, ask: AskModel) -> ModelOutcome | None:
+    async def _ask_model(self, ask: AskModel, *, only_messages: bool) -> ModelOutcome | None:
         await asyncio.sleep(1)
-        return await super()._ask_model(ask)
+        return await super()._ask_model(ask, only_messages=only_messages)
 
 
 @workflow.defn(name=names.WORKFLOW)

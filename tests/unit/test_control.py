@@ -98,3 +98,14 @@ def test_sentences_of_a_budget() -> None:
     assert overspent(Limits(max_cost_usd=Decimal("0.50")), SPENT) == "It has spent $0.5 of its limit of $0.5."
     assert overspent(Limits(max_total_tokens=100), SPENT) == "It has used 100 tokens of its limit of 100."
     assert overspent(Limits(max_cost_usd=Decimal("0.51"), max_total_tokens=101), SPENT) is None
+
+
+def test_a_message_that_was_taken_back_is_news_when_it_comes_again() -> None:
+    """What the store has is known before it is announced; what it has no more is not."""
+    control = Control()
+    control.take("a")
+    assert control.receive(MessageNotice(message_id="a"), idle=False).kind is ControlKind.UNCHANGED
+    assert control.inbox == ["a"]
+    control.forget(("a",))
+    assert control.inbox == []
+    assert control.receive(MessageNotice(message_id="a"), idle=False).kind is ControlKind.ACCEPTED

@@ -275,3 +275,20 @@ def test_a_summary_falls_back_too() -> None:
     )
     assert again is not None
     assert (again.compact, again.step) == (1, 4)
+
+
+def test_which_ends_a_message_puts_off() -> None:
+    """An answer or a refusal with a step left; in a chat also an answer or spent steps with none. Nothing else."""
+    run, early, late = session(max_steps=2), Carried(steps=1), Carried(steps=2)
+    chat = run.model_copy(update={"mode": "chat"})
+    found = {
+        reason: [loop.reads_on(state, kind, End(reason)) for kind in (run, chat) for state in (early, late)]
+        for reason in StopReason
+    }
+    answered, never = [True, False, True, True], [False] * 4
+    assert found == {
+        **dict.fromkeys(StopReason, never),
+        StopReason.FINAL_ANSWER: answered,
+        StopReason.REFUSAL: answered,
+        StopReason.MAX_STEPS: [False, False, True, True],
+    }

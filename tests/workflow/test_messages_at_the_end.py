@@ -1,0 +1,225 @@
+"""A message that comes while the end is being written is read before it, or is told as not read. It is never just gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+
+from conductor_ai import names
+from conductor_ai.contracts.control import ControlKind, MessageNotice
+from conductor_ai.contracts.session import FinishInput, FinishOutcome
+from conductor_ai.contracts.status import Phase, Status, StopReason
+from conductor_ai.errors import Code, ModelFailure
+from conductor_ai.stores.controlling import Controls, Posted
+from conductor_ai.stores.ending import Ending
+from conductor_ai.stores.writing import Journal
+from tests.fixtures_servers import wait_until
+from tests.rig import ORG, Rig, answer, rig
+from tests.workflow.test_conversation import heard, phase
+
+Finish = tuple[FinishOutcome, bool]
+
+
+class Gate:
+    """Stops the first write of an end where the test wants it: before its transaction, or when it has committed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.before, self.after = asyncio.Event(), asyncio.Event()
+        self.write, self.answer = asyncio.Event(), asyncio.Event()
+        self.outcomes: list[FinishOutcome] = []
+        real = Ending.finish
+
+        async def finish(ending: Ending, request: FinishInput, run_id: str) -> Finish:
+            self.before.set()
+            await self.write.wait()
+            outcome = await real(ending, request, run_id)
+            self.outcomes.append(outcome[0])
+            self.after.set()
+            await self.answer.wait()
+            return outcome
+
+        monkeypatch.setattr(Ending, "finish", finish)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """A gate in the way of every end of this test."""
+    return Gate(monkeypatch)
+
+
+@asynccontextmanager
+async def running(temporal: Client, store_url: str, queue: str, *replies: Any) -> AsyncIterator[tuple[Rig, Controls]]:
+    """A worker, and the store as the API writes messages to it."""
+    async with rig(temporal, store_url, queue, replies=replies) as r:
+        yield r, Controls(Journal(r.parts.database, r.engine.current_run))
+
+
+async def post(controls: Controls, session_id: str, text: str) -> Posted:
+    """Store a message, as the API does before it announces it."""
+    return await controls.post(ORG, session_id, text, "ann", names.new_id("msg"))
+
+
+async def signalled(r: Rig, posted: Posted) -> None:
+    """Leave its notice with Temporal, as the API does when no worker takes the update, and see the workflow handle it."""
+    notice = MessageNotice(message_id=posted.message_id)
+    assert await r.engine.signal(posted.session_id, names.MESSAGE, notice)
+
+    async def handled() -> bool:
+        completed, signal = 0, 0
+        async for event in r.handle(posted.session_id).fetch_history_events():
+            if event.HasField("workflow_task_completed_event_attributes"):
+                completed = event.event_id
+            if event.HasField("workflow_execution_signaled_event_attributes"):
+                signal = event.event_id
+        return 0 < signal < completed
+
+    await wait_until(handled, "the workflow to take the signal", 20)
+
+
+async def events(r: Rig, session_id: str) -> list[tuple[str, Any]]:
+    """Type and body of every event."""
+    async with r.parts.database.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT type, body FROM conductor.events WHERE session_id = $1 ORDER BY seq", session_id
+        )
+    return [(row["type"], row["body"]) for row in rows]
+
+
+async def test_a_signal_during_the_end_is_read(temporal: Client, store_url: str, task_queue: str, gate: Gate) -> None:
+    """Acknowledged while the end was on its way to the store: the session goes on with it, and then ends."""
+    async with running(temporal, store_url, task_queue, answer("too early"), answer("now I know")) as (r, controls):
+        session_id = await r.start("first")
+        await asyncio.wait_for(gate.before.wait(), 20)
+        await signalled(r, await post(controls, session_id, "one more thing"))
+        gate.write.set()
+        gate.answer.set()
+        view = await r.ended(session_id)
+    assert heard(r) == [["first"], ["first", "too early", "one more thing"]]
+    assert (view.status, view.final_answer) == (Status.COMPLETED, "now I know")
+    assert [(m.content, m.status) for m in view.messages] == [("first", "read"), ("one more thing", "read")]
+
+
+async def test_a_signal_after_the_end_was_decided_is_read(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate
+) -> None:
+    """Stored before the end's transaction, announced after it: that transaction has seen it and did not end the session."""
+    async with running(temporal, store_url, task_queue, answer("too early"), answer("now I know")) as (r, controls):
+        session_id = await r.start("first")
+        await asyncio.wait_for(gate.before.wait(), 20)
+        posted = await post(controls, session_id, "one more thing")
+        gate.write.set()
+        await asyncio.wait_for(gate.after.wait(), 20)
+        await signalled(r, posted)
+        gate.answer.set()
+        view = await r.ended(session_id)
+    assert [outcome.status for outcome in gate.outcomes] == [Status.RUNNING, Status.COMPLETED]
+    assert heard(r)[-1] == ["first", "too early", "one more thing"]
+    assert [m.status for m in view.messages] == ["read", "read"]
+
+
+async def test_messages_before_and_after_are_both_read(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate
+) -> None:
+    """A chat that is about to end: one message keeps it open, another comes before it knows. It answers both, and waits."""
+    async with running(temporal, store_url, task_queue, answer("one"), answer("two"), answer("three")) as (r, controls):
+        session_id = await r.start("first", mode="chat", idle_timeout_seconds=2)
+        await asyncio.wait_for(gate.before.wait(), 20)
+        first = await post(controls, session_id, "second")
+        gate.write.set()
+        await asyncio.wait_for(gate.after.wait(), 20)
+        await signalled(r, await post(controls, session_id, "third"))
+        await signalled(r, first)
+        gate.answer.set()
+        view = await r.ended(session_id)
+    assert heard(r)[1] == ["first", "one", "second", "third"]
+    assert (view.status, {m.status for m in view.messages}) == (Status.COMPLETED, {"read"})
+
+
+async def test_a_message_that_is_refused_meanwhile_leaves_the_end_as_it_was(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate
+) -> None:
+    """The update finds the session ending, so the message is taken back: the model is not asked about nothing."""
+    async with running(temporal, store_url, task_queue, answer("the answer")) as (r, controls):
+        session_id = await r.start("first")
+        await asyncio.wait_for(gate.before.wait(), 20)
+        posted = await post(controls, session_id, "too late")
+        gate.write.set()
+        await asyncio.wait_for(gate.after.wait(), 20)
+        notice = MessageNotice(message_id=posted.message_id)
+        answered = await r.engine.control(session_id, names.MESSAGE, notice, seconds=10)
+        assert answered is not None
+        assert answered.kind is ControlKind.CLOSED
+        assert await controls.withdraw(posted)
+        gate.answer.set()
+        view = await r.ended(session_id)
+    assert heard(r) == [["first"]]
+    assert (view.status, view.final_answer, len(view.steps)) == (Status.COMPLETED, "the answer", 1)
+
+
+async def test_a_chat_waits_on_after_a_message_that_was_taken_back(
+    temporal: Client, store_url: str, task_queue: str
+) -> None:
+    """The workflow has the notice, the text is gone: no turn is made of it. Sent again, it is read."""
+    async with running(temporal, store_url, task_queue, answer("one"), answer("two")) as (r, controls):
+        session_id = await r.start("first", mode="chat")
+        await phase(r, session_id, Phase.AWAITING_INPUT)
+        posted = await post(controls, session_id, "second")
+        assert await controls.withdraw(posted)
+        await signalled(r, posted)
+
+        async def forgotten() -> bool:
+            state = await r.handle(session_id).query(names.STATE)
+            return not state["inbox"] and not state["seen"] and bool(state["idle"])
+
+        await wait_until(forgotten, "the workflow to forget it", 20)
+        assert (await r.view(session_id)).phase is Phase.AWAITING_INPUT
+        await controls.post(ORG, session_id, "second", "ann", posted.message_id)
+        notice = MessageNotice(message_id=posted.message_id)
+        answered = await r.engine.control(session_id, names.MESSAGE, notice, seconds=10)
+        assert answered is not None
+        assert answered.kind is ControlKind.ACCEPTED
+
+        async def two() -> bool:
+            return len((await r.view(session_id)).steps) == 2
+
+        await wait_until(two, "the second answer", 20)
+        await r.handle(session_id).cancel()
+        await r.ended(session_id)
+    assert heard(r) == [["first"], ["first", "one", "second"]]
+
+
+async def test_a_late_message_does_not_fail_a_run_that_has_its_answer(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate
+) -> None:
+    """It used its last step for the answer: there is none left to read with, so it completes, and the message is not read."""
+    async with running(temporal, store_url, task_queue, answer("the answer")) as (r, controls):
+        session_id = await r.start("first", max_steps=1)
+        await asyncio.wait_for(gate.before.wait(), 20)
+        await signalled(r, await post(controls, session_id, "one more thing"))
+        gate.write.set()
+        gate.answer.set()
+        view = await r.ended(session_id)
+    assert (view.status, view.final_answer) == (Status.COMPLETED, "the answer")
+    assert [m.status for m in view.messages] == ["read", "not_read"]
+
+
+async def test_what_ends_unread_is_told(temporal: Client, store_url: str, task_queue: str, gate: Gate) -> None:
+    """An end that no message can put off: an event names what was not read, and the session shows it as such."""
+    refused = ModelFailure("Bad key.", code=Code.MODEL_AUTHENTICATION, retryable=False, kind="authentication")
+    async with running(temporal, store_url, task_queue, refused) as (r, controls):
+        session_id = await r.start("first")
+        await asyncio.wait_for(gate.before.wait(), 20)
+        posted = await post(controls, session_id, "one more thing")
+        assert [m.status for m in (await r.view(session_id)).messages] == ["read", "waiting"]
+        await signalled(r, posted)
+        gate.write.set()
+        gate.answer.set()
+        view = await r.ended(session_id)
+        told = await events(r, session_id)
+    assert (view.status, view.stop_reason) == (Status.FAILED, StopReason.ERROR)
+    assert [(m.content, m.status) for m in view.messages] == [("first", "read"), ("one more thing", "not_read")]
+    assert told[-2:-1] == [("message.not_read", {"messages": [posted.message_id]})]
+    assert told[-1][0] == "session.ended"
