@@ -124,7 +124,8 @@ def entries(text: str) -> dict[str, Any]:
     responses=documented(),
 )
 async def list_sessions(deps: Needs, caller: AnyRole, query: Annotated[SessionsQuery, Query()]) -> Response:
-    """Newest first, a page at a time. All filters must hold."""
+    """Newest first, a page at a time. All filters must hold. One page is looked for among 20,000 sessions at most: with filters
+    that few fulfil it may have fewer entries than `limit`, or none, and a cursor all the same."""
     which = SessionFilter(
         status=query.status,
         phase=query.phase,
@@ -134,15 +135,13 @@ async def list_sessions(deps: Needs, caller: AnyRole, query: Annotated[SessionsQ
         metadata=None if query.metadata is None else clean_json(entries(query.metadata)),
         text=None if query.q is None else clean(query.q),
         before=cursors.decode(query.cursor),
-        limit=query.limit + 1,
+        limit=query.limit,
     )
     async with within():
-        rows = await deps.snapshots.list_sessions(caller.org_id, which)
-    shown = rows[: query.limit]
-    more = len(rows) > len(shown)
+        found = await deps.snapshots.list_sessions(caller.org_id, which)
     page = Page[SessionSummary](
-        data=tuple(shown),
-        next_cursor=cursors.encode(shown[-1].created_at, shown[-1].session_id) if more else None,
-        has_more=more,
+        data=found.sessions,
+        next_cursor=cursors.encode(*found.go_on) if found.go_on else None,
+        has_more=found.go_on is not None,
     )
     return Response(page.model_dump_json(), media_type="application/json")

@@ -26,7 +26,8 @@ async def list_sessions(settings: Settings, *, status: Status | None, limit: int
         return ExitCode.COMPLETED
     out = console()
     if not page.data:
-        out.print("There are no sessions." if status is None else f"There are no sessions that are {status.value}.")
+        which = "" if status is None else f" that are {status.value}"
+        out.print(f"There are no sessions{which}{' among the newest' if page.has_more else ''}.")
         return ExitCode.COMPLETED
     for each in page.data:
         told = (

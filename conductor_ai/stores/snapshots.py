@@ -1,7 +1,7 @@
 """Snapshots of sessions, built from the rows: no document is stored, so parallel writers cannot lose each other's work."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from conductor_ai.contracts.control import Pause
@@ -36,6 +36,19 @@ _APPROVALS = """
 """
 
 
+LOOKED_THROUGH = 20_000
+"""Sessions of which one page of a list is made, at most. No index fits every filter, and a page must not take longer the more
+sessions an organisation has: one that has found too little by then says where to go on."""
+
+_EVER = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
+
+_NEXT_SESSIONS = """
+    WHERE org_id = $1 AND created_at >= $2 AND created_at < $3 AND (created_at, id) < ($4, $5)
+    ORDER BY created_at DESC, id DESC
+"""
+"""Read from the index, from a place on. Every bound has a value, so that a plan that is kept begins at that place, too."""
+
+
 @dataclass(frozen=True)
 class SessionFilter:
     """Which sessions a list shows."""
@@ -52,6 +65,15 @@ class SessionFilter:
     before: tuple[datetime, str] | None = None
     """Keyset: those made before this time and id."""
     limit: int = 50
+
+
+@dataclass(frozen=True)
+class SessionsFound:
+    """A page of a list."""
+
+    sessions: tuple[SessionSummary, ...]
+    go_on: tuple[datetime, str] | None
+    """`before` of the next page; None: there are no more."""
 
 
 @dataclass(frozen=True)
@@ -103,48 +125,43 @@ class Snapshots:
             messages = await _messages(connection, session_id, ended=Status(row["status"]).ended)
         return _session(row, steps, pending, messages)
 
-    async def list_sessions(self, org_id: str, which: SessionFilter) -> list[SessionSummary]:
-        """Sessions of an org, newest first, at most `limit`."""
+    async def list_sessions(self, org_id: str, which: SessionFilter) -> SessionsFound:
+        """Sessions of an org, newest first, at most `limit`, of the next `LOOKED_THROUGH`."""
+        place = [
+            org_id,
+            which.created_after or _EVER[0],
+            which.created_before or _EVER[1],
+            *(which.before or (_EVER[1], "")),
+            LOOKED_THROUGH,
+        ]
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 # Only what a list shows: prompt, input and answer of a session may be large.
-                "SELECT id, status, phase, model, title, metadata, steps, cost_usd, stop_reason, created_at, ended_at, version "
-                "FROM conductor.sessions WHERE org_id = $1 AND ($2::text IS NULL OR status = $2) "
-                "AND ($3::text IS NULL OR phase = $3) AND ($4::text IS NULL OR model = $4) "
-                "AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::text)) "
-                "AND ($8::timestamptz IS NULL OR created_at >= $8) AND ($9::timestamptz IS NULL OR created_at < $9) "
-                "AND ($10::jsonb IS NULL OR metadata @> $10) "
+                "SELECT * FROM (SELECT id, status, phase, model, title, metadata, steps, cost_usd, stop_reason, created_at, "
+                f"ended_at, version FROM conductor.sessions {_NEXT_SESSIONS} LIMIT $6) looked_through "
+                "WHERE ($7::text IS NULL OR status = $7) AND ($8::text IS NULL OR phase = $8) "
+                "AND ($9::text IS NULL OR model = $9) AND ($10::jsonb IS NULL OR metadata @> $10) "
                 "AND ($11::text IS NULL OR position(lower($11) in lower(title)) > 0) "
-                "ORDER BY created_at DESC, id DESC LIMIT $7",
-                org_id,
+                "ORDER BY created_at DESC, id DESC LIMIT $12",
+                *place,
                 which.status,
                 which.phase,
                 which.model,
-                which.before[0] if which.before else None,
-                which.before[1] if which.before else None,
-                which.limit,
-                which.created_after,
-                which.created_before,
                 which.metadata,
                 which.text,
+                which.limit + 1,
             )
-        return [
-            SessionSummary(
-                session_id=row["id"],
-                status=Status(row["status"]),
-                phase=Phase(row["phase"]),
-                model=row["model"],
-                title=row["title"],
-                metadata=row["metadata"],
-                step_count=row["steps"],
-                total_cost_usd=float(row["cost_usd"]),
-                stop_reason=StopReason(row["stop_reason"]) if row["stop_reason"] else None,
-                created_at=row["created_at"],
-                ended_at=row["ended_at"],
-                version=row["version"],
+            shown = rows[: which.limit]
+            go_on = (
+                shown[-1]
+                if len(rows) > len(shown)
+                else await connection.fetchrow(
+                    f"SELECT created_at, id FROM conductor.sessions {_NEXT_SESSIONS} OFFSET $6 - 1 LIMIT 1", *place
+                )
             )
-            for row in rows
-        ]
+        return SessionsFound(
+            tuple(_summary(row) for row in shown), None if go_on is None else (go_on["created_at"], go_on["id"])
+        )
 
     async def approval(self, org_id: str, approval_id: str) -> ApprovalView | None:
         """One approval; None if this org has no such approval."""
@@ -168,6 +185,23 @@ class Snapshots:
                 which.before[1] if which.before else None,
                 which.limit,
             )
+
+
+def _summary(row: Any) -> SessionSummary:
+    return SessionSummary(
+        session_id=row["id"],
+        status=Status(row["status"]),
+        phase=Phase(row["phase"]),
+        model=row["model"],
+        title=row["title"],
+        metadata=row["metadata"],
+        step_count=row["steps"],
+        total_cost_usd=float(row["cost_usd"]),
+        stop_reason=StopReason(row["stop_reason"]) if row["stop_reason"] else None,
+        created_at=row["created_at"],
+        ended_at=row["ended_at"],
+        version=row["version"],
+    )
 
 
 def _execution(row: Any) -> ExecutionState:

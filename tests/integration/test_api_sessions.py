@@ -8,6 +8,8 @@ import pytest
 
 from conductor_ai.names import new_id
 from conductor_ai.stores.access import Role
+from conductor_ai.stores.postgres import Database
+from conductor_ai.stores.snapshots import _NEXT_SESSIONS
 from tests.fixtures_api import Api, is_problem
 from tests.fixtures_servers import wait_until
 
@@ -272,3 +274,43 @@ async def _somebody_waits(api: Api, session_id: str) -> None:
         return session_id in api.deps.rings._bells
 
     await wait_until(waits, "a reader that waits")
+
+
+async def test_a_page_looks_through_so_many_sessions(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a filter that few fulfil a page may be short or empty, and says where to go on: page after page shows each session
+    that fits once, in order, also when pages end in the middle."""
+    monkeypatch.setattr("conductor_ai.stores.snapshots.LOOKED_THROUGH", 3)
+    made = [await api.start(title=f"{'rare' if number in (0, 4, 5, 6) else 'usual'} {number}") for number in range(8)]
+    sizes: list[int] = []
+    for limit in (1, 2, 50):
+        found, sizes, cursor = list[str](), [], None
+        while True:
+            query = {"q": "rare", "limit": limit} | ({"cursor": cursor} if cursor else {})
+            page = (await api.get("/v1/agents", params=query)).json()
+            found += [each["session_id"] for each in page["data"]]
+            sizes.append(len(page["data"]))
+            assert page["has_more"] == (page["next_cursor"] is not None)
+            if not page["has_more"]:
+                break
+            cursor = page["next_cursor"]
+        assert found == [made[number] for number in (6, 5, 4, 0)], limit
+        assert max(sizes) <= min(limit, 3)
+    assert sizes == [2, 1, 1]
+
+
+async def test_a_list_is_read_from_its_place_on(api: Api, database: Database) -> None:
+    """However many sessions there are, a page reads the index from its cursor on and stops where it may look no further, with the
+    plan that Postgres keeps for any values as with one for these."""
+    async with database.transaction() as connection:
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        await connection.execute(f"PREPARE page AS SELECT id FROM conductor.sessions {_NEXT_SESSIONS} LIMIT $6")
+        plan = await connection.fetch(
+            "EXPLAIN EXECUTE page('o', '2000-01-01', '3000-01-01', '2026-01-01', 'sess_0', 20000)"
+        )
+        await connection.execute("DEALLOCATE page")
+    text = "\n".join(row[0] for row in plan)
+    assert "sessions_by_age" in text
+    assert "ROW(created_at, id) < ROW($4, $5)" in text
+    assert "Sort" not in text
+    assert "Filter" not in text
