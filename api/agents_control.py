@@ -14,6 +14,7 @@ from api.requests import BudgetBody, PauseBody, ResumeBody, reference
 from conductor_ai import names
 from conductor_ai.contracts.base import Contract
 from conductor_ai.contracts.control import (
+    LIMITS,
     BudgetRequest,
     ControlAnswer,
     ControlKind,
@@ -43,7 +44,7 @@ async def _told(deps: Deps, session: SessionView, name: str, request: Contract) 
         answer = await deps.engine.control(session.session_id, name, request, seconds=UPDATE_SECONDS)
     if answer is None:
         raise Unavailable(
-            "No worker took this in time. Nothing was changed; try again when a worker runs.",
+            "No worker took this in time. It may still take effect; the same request again does no harm.",
             code=Code.ENGINE_UNAVAILABLE,
         )
     if answer.kind is ControlKind.CLOSED:
@@ -148,16 +149,14 @@ async def set_budget(
 ) -> Response:
     """A limit that is not named stays as it is, one that is null is lifted. Raising one resumes a session that waits for it."""
     session = await _open(deps, caller.org_id, session_id)
-    given, known = body.value, await deps.controls.limits(caller.org_id, session_id)
-    limits = Limits(
-        max_cost_usd=given.cost if "max_cost_usd" in given.model_fields_set else known.max_cost_usd,
-        max_total_tokens=given.max_total_tokens
-        if "max_total_tokens" in given.model_fields_set
-        else known.max_total_tokens,
+    given = body.value
+    # Only what was given: the workflow knows the rest, whoever else is changing it right now.
+    wanted = BudgetRequest(
+        limits=Limits(max_cost_usd=given.cost, max_total_tokens=given.max_total_tokens),
+        named=tuple(name for name in LIMITS if name in given.model_fields_set),
+        by=caller.signature,
     )
-    answer = await _told(deps, session, names.SET_BUDGET, BudgetRequest(limits=limits, by=caller.signature))
-    async with within():
-        await deps.controls.set_limits(caller.org_id, session_id, answer.limits, caller.signature)
+    answer = await _told(deps, session, names.SET_BUDGET, wanted)
     paused = answer.pause is not None
     return session_response(
         await deps.reader.follow(

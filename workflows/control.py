@@ -87,8 +87,9 @@ class Control:
 
     def set_limits(self, request: BudgetRequest, tally: Tally) -> ControlAnswer:
         """New limits. Raising them ends a pause for want of budget."""
-        kind = ControlKind.UNCHANGED if request.limits == self.limits else ControlKind.ACCEPTED
-        self.limits = request.limits
+        limits = self.limits.model_copy(update={name: getattr(request.limits, name) for name in request.named})
+        kind = ControlKind.UNCHANGED if limits == self.limits else ControlKind.ACCEPTED
+        self.limits = limits
         if self.pause is not None and self.pause.kind is PauseKind.BUDGET and overspent(self.limits, tally) is None:
             self.pause = None
         return self._answer(kind)

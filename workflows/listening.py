@@ -1,10 +1,11 @@
-"""What people send to a session: decisions, pauses, limits, messages. Each handler is synchronous, and each answer a verdict.
+"""What people send to a session: decisions, pauses, limits, messages. Each answer is a verdict, and each handler but one synchronous.
 
 Everything but a budget comes both as an update, from the API, which needs the answer, and as a signal, from Temporal's UI or
 command line, where nobody can prove who sent it.
 """
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 from conductor_ai import names
 from conductor_ai.contracts.control import (
@@ -16,7 +17,7 @@ from conductor_ai.contracts.control import (
     ResumeRequest,
 )
 from conductor_ai.contracts.decisions import TEMPORAL_ACCESS, DecisionRequest, Verdict, VerdictKind
-from conductor_ai.contracts.session import Carried, SessionInput
+from conductor_ai.contracts.session import Carried, Change, LimitsChanged, SessionInput
 from conductor_ai.text import clean
 from workflows.control import Control
 from workflows.pending import Ledger
@@ -31,6 +32,10 @@ class Listening:
     _control: Control
     _closing: bool
     """True once the end is being written: whatever comes now is told so."""
+
+    async def record(self, change: Change) -> None:
+        """Have a change written."""
+        raise NotImplementedError
 
     @workflow.signal(name=names.DECIDE)
     def on_decide_signal(self, request: DecisionRequest) -> None:
@@ -80,11 +85,17 @@ class Listening:
         return self._control.ask_to_resume(self._state.tally)
 
     @workflow.update(name=names.SET_BUDGET)
-    def on_set_budget(self, request: BudgetRequest) -> ControlAnswer:
-        """New limits from the API."""
+    async def on_set_budget(self, request: BudgetRequest) -> ControlAnswer:
+        """New limits from the API. Merged here and written in this order; the answer says that they are stored."""
         if self._closing:
             return ControlAnswer(kind=ControlKind.CLOSED)
-        return self._control.set_limits(request, self._state.tally)
+        answer = self._control.set_limits(request, self._state.tally)
+        try:
+            await self.record(LimitsChanged(limits=answer.limits, by=clean(request.by or TEMPORAL_ACCESS)))
+        except ActivityError:
+            # It is tried until it is written, or until the session has ended.
+            return ControlAnswer(kind=ControlKind.CLOSED)
+        return answer
 
     @workflow.signal(name=names.MESSAGE)
     def on_message_signal(self, notice: MessageNotice) -> None:

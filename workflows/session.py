@@ -63,6 +63,8 @@ class Session(Listening):
         self._ledger = Ledger.restore(session.carried, allow_signals=session.allow_signals)
         self._calls = Calls(session, self._ledger, self)
         self._control = Control.restore(session.carried, session.limits)
+        self._asked: workflow.ActivityHandle[ModelOutcome] | None = None
+        """The last model call."""
         self._said = ""
         self._ran: tuple[CallRef, ...] = ()
         """Calls of the last answer that had their result when it came: no activity of their own shows them."""
@@ -246,7 +248,7 @@ class Session(Listening):
         # A summary is of what was said before; what nobody has answered yet comes after it.
         messages = tuple(self._control.inbox) if ask.compact is None else ()
         self._control.interrupted = False
-        asked = workflow.start_activity(
+        self._asked = asked = workflow.start_activity(
             ports.call_model,
             ModelInput(
                 fence=fence,
@@ -324,7 +326,9 @@ class Session(Listening):
         )
 
     def fence(self) -> Fence:
-        return Fence(session_id=self._session.session_id, next_call_no=self._state.next_call_no)
+        # A call under way is not done: whoever takes the session over from an earlier run must not keep that run's answer to it.
+        open_calls = 1 if self._asked is not None and not self._asked.done() else 0
+        return Fence(session_id=self._session.session_id, next_call_no=self._state.next_call_no - open_calls)
 
     # Continue as new
 

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -50,10 +51,16 @@ class ResumeRequest(Contract):
     by: str | None = Field(None, max_length=200)
 
 
+LimitName = Literal["max_cost_usd", "max_total_tokens"]
+LIMITS: tuple[LimitName, ...] = ("max_cost_usd", "max_total_tokens")
+
+
 class BudgetRequest(Contract):
-    """The input of the update `set_budget`: the limits from now on."""
+    """The input of the update `set_budget`: new values for some of the limits."""
 
     limits: Limits
+    named: tuple[LimitName, ...] = LIMITS
+    """The limits that are meant. The others stay as the session has them when it takes this."""
     by: str | None = Field(None, max_length=200)
 
 

@@ -326,6 +326,15 @@ class SessionResumed(Contract):
     """As they are now."""
 
 
+class LimitsChanged(Contract):
+    """Somebody changed what the session may spend."""
+
+    change: Literal["limits_changed"] = "limits_changed"
+    limits: Limits
+    """All of them, as they are from then on."""
+    by: str
+
+
 class InputAwaited(Contract):
     """A chat has answered and waits for the next message."""
 
@@ -334,7 +343,7 @@ class InputAwaited(Contract):
 
 
 CallChange = CallDenied | CallDeniedAgain | CallAnswered | CallExpired | CallBlocked | CallFailed | CallInterrupted
-SessionChange = SessionPaused | SessionResumed | InputAwaited
+SessionChange = SessionPaused | SessionResumed | LimitsChanged | InputAwaited
 Change = Annotated[
     CallChange | SessionChange,
     Field(discriminator="change"),

@@ -11,7 +11,9 @@ from conductor_ai.contracts.session import (
     Change,
     Fence,
     InputAwaited,
+    LimitsChanged,
     RecordOutcome,
+    SessionChange,
     SessionPaused,
     SessionResumed,
 )
@@ -50,8 +52,8 @@ class Changes:
 
 async def _apply(writer: Writer, item: Change, *, allow_unverified: bool) -> None:
     match item:
-        case SessionPaused() | SessionResumed() | InputAwaited():
-            await _stand_still(writer, item)
+        case SessionPaused() | SessionResumed() | LimitsChanged() | InputAwaited():
+            await _session(writer, item)
             return
         case CallDenied() | CallAnswered():
             await writer.no_retry(item.decision.call_id)
@@ -84,17 +86,27 @@ async def _apply(writer: Writer, item: Change, *, allow_unverified: bool) -> Non
             await _failed(writer, item, allow_unverified=allow_unverified)
 
 
-async def _stand_still(writer: Writer, item: SessionPaused | SessionResumed | InputAwaited) -> None:
+async def _session(writer: Writer, item: SessionChange) -> None:
     match item:
         case SessionPaused(pause=pause):
             await writer.update("paused = $2", pause.model_dump(mode="json"))
             writer.event("session.paused", {"kind": pause.kind.value, "reason": pause.reason, "by": pause.by})
         case SessionResumed(limits=limits):
-            # With the limits: whoever changed them may have died before the row had them.
+            # With the limits: a new run that goes on has those that it was told of, whatever the row says.
             await writer.update(
                 "paused = NULL, max_cost_usd = $2, max_total_tokens = $3", limits.max_cost_usd, limits.max_total_tokens
             )
             writer.event("session.resumed", {"limits": limits.model_dump(mode="json")})
+        case LimitsChanged(limits=limits, by=by):
+            changed = await writer.connection.fetchval(
+                "UPDATE conductor.sessions SET max_cost_usd = $2, max_total_tokens = $3 WHERE id = $1 "
+                "AND (max_cost_usd, max_total_tokens) IS DISTINCT FROM ($2::numeric, $3::bigint) RETURNING true",
+                writer.session_id,
+                limits.max_cost_usd,
+                limits.max_total_tokens,
+            )
+            if changed:
+                writer.event("session.limits_changed", {"limits": limits.model_dump(mode="json"), "by": by})
         case InputAwaited(stop_reason=reason):
             unread = await writer.connection.fetchval(
                 "SELECT count(*) FROM conductor.messages WHERE session_id = $1 AND call_no IS NULL", writer.session_id

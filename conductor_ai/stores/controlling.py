@@ -1,8 +1,7 @@
-"""The API's writes about a session that runs: messages to it, and its limits. Scoped by org."""
+"""The API's writes about a session that runs: messages to it. Scoped by org."""
 
 from dataclasses import dataclass
 
-from conductor_ai.contracts.control import Limits
 from conductor_ai.contracts.session import SessionInput
 from conductor_ai.errors import Code, Conflict, NotFound
 from conductor_ai.stores.writing import Journal, Writer
@@ -23,7 +22,7 @@ class Posted:
 
 
 class Controls:
-    """Writes of the routes for messages and budgets."""
+    """Writes of the route for messages."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -86,40 +85,6 @@ class Controls:
             return not await _known(writer, posted.message_id)
 
         return await self._journal.write_unfenced(posted.session_id, change)
-
-    async def limits(self, org_id: str, session_id: str) -> Limits:
-        """What the session may spend, as it is stored.
-
-        Raises:
-            NotFound: this org has no such session.
-        """
-        async with self._journal.database.connection() as connection:
-            row = await connection.fetchrow(
-                "SELECT max_cost_usd, max_total_tokens FROM conductor.sessions WHERE org_id = $1 AND id = $2",
-                org_id,
-                session_id,
-            )
-        if row is None:
-            raise NotFound("There is no such session.")
-        return Limits(max_cost_usd=row["max_cost_usd"], max_total_tokens=row["max_total_tokens"])
-
-    async def set_limits(self, org_id: str, session_id: str, limits: Limits, by: str) -> None:
-        """Write the limits that the workflow has accepted, so that the caller reads their own write.
-
-        Raises:
-            NotFound: this org has no such session.
-        """
-
-        async def change(writer: Writer) -> None:
-            await _of(writer, org_id)
-            if writer.ended:
-                return
-            await writer.update(
-                "max_cost_usd = $2, max_total_tokens = $3", limits.max_cost_usd, limits.max_total_tokens
-            )
-            writer.event("session.limits_changed", {"limits": limits.model_dump(mode="json"), "by": by})
-
-        await self._journal.write_unfenced(session_id, change)
 
 
 async def _waits_for_another(writer: Writer) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+from temporalio.client import Client
 
 from conductor_ai.client import (
     AlreadyDecided,
@@ -36,6 +37,8 @@ from conductor_ai.temporal import Engine
 from tests.fixtures_api import Api, serving
 from tests.fixtures_servers import wait_until
 from tests.fixtures_socket import listening
+from tests.integration.test_api_explain import stack
+from tests.rig import answer
 
 
 @dataclass
@@ -298,12 +301,10 @@ async def test_decisions_that_do_more(served: Served) -> None:
     assert [(result.status, result.code) for result in results] == [(200, None), (404, "not_found")]
 
 
-async def test_messages_pause_and_budget(served: Served) -> None:
-    """What people send to a running session arrives; a limit that is not named stays."""
+async def test_messages_and_pause(served: Served) -> None:
+    """What people send to a running session arrives."""
     client = served.client
-    session_id = (
-        await client.sessions.run("Hello", tools=[], limits={"max_total_tokens": 500}, approval={"expires_in": 90})
-    ).session_id
+    session_id = (await client.sessions.run("Hello", tools=[], approval={"expires_in": 90})).session_id
     sent = await client.sessions.send_message(session_id, "And in euros?", idempotency_key="m-1")
     again = await client.sessions.send_message(session_id, "And in euros?", idempotency_key="m-1")
     assert sent.message_id == again.message_id
@@ -311,12 +312,22 @@ async def test_messages_pause_and_budget(served: Served) -> None:
         await client.sessions.send_message(session_id, "Now?", if_busy="reject")
     assert (await client.sessions.pause(session_id, reason="Let me look.")).session_id == session_id
     assert (await client.sessions.resume(session_id)).session_id == session_id
-    budget = (await client.sessions.update_budget(session_id, max_cost_usd=2.5)).budget
-    assert budget is not None
-    assert (budget.max_cost_usd, budget.max_total_tokens) == (2.5, 500)
-    lifted = (await client.sessions.update_budget(session_id, max_total_tokens=None)).budget
-    assert lifted is not None
-    assert (lifted.max_cost_usd, lifted.max_total_tokens) == (2.5, None)
+
+
+async def test_a_budget(temporal: Client, store_url: str, hot: Hot) -> None:
+    """A limit that is not named stays, None lifts it; the answer has them as they are stored."""
+    async with (
+        stack(temporal, store_url, hot, replies=[answer()]) as (api, _),
+        listening(api) as port,
+        AsyncConductor(f"http://127.0.0.1:{port}", api.secrets[Role.ADMIN]) as client,
+    ):
+        started = await client.sessions.run("Hello", tools=[], mode="chat", limits={"max_total_tokens": 500})
+        budget = (await client.sessions.update_budget(started.session_id, max_cost_usd=2.5)).budget
+        assert budget is not None
+        assert (budget.max_cost_usd, budget.max_total_tokens) == (2.5, 500)
+        lifted = (await client.sessions.update_budget(started.session_id, max_total_tokens=None)).budget
+        assert lifted is not None
+        assert (lifted.max_cost_usd, lifted.max_total_tokens) == (2.5, None)
 
 
 async def test_keys_are_made_listed_and_revoked(served: Served) -> None:
