@@ -94,8 +94,13 @@ class Impatient(H11Protocol):
 
     @property
     def unread(self) -> bool:
-        """Whether a request was answered before it had ended."""
-        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+        """Whether the other side may still be sending: its request was answered before it had ended, or another has begun."""
+        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or self._begun
+
+    @property
+    def _begun(self) -> bool:
+        """Whether there are bytes of a request that is not carried out."""
+        return bool(self.conn.trailing_data[0])
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._lingering = Lingering(transport, self)
@@ -119,19 +124,23 @@ class Impatient(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it says no more than we do
-        """Answer what is no HTTP, as the problem document that every other error is."""
+        """Answer what is no HTTP."""
+        self._refuse(400, "Bad Request", "This is no HTTP/1.1 that every program reads alike, or its head is too long.")
+
+    def _refuse(self, status: int, reason: str, detail: str) -> None:
+        """Answer what has not become a request, by the problem document that every other error is, and close."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             request_id = new_id("req")
             answer = problem(
                 Refused(
-                    "This is no HTTP/1.1 that every program reads alike, or its head is too long.",
+                    detail,
                     code=Code.INVALID_REQUEST,
-                    status=400,
+                    status=status,
                     headers={"Connection": "close", "X-Request-ID": request_id, "Cache-Control": "no-store"},
                 ),
                 request_id,
             )
-            response = h11.Response(status_code=400, headers=answer.raw_headers, reason=b"Bad Request")
+            response = h11.Response(status_code=status, headers=answer.raw_headers, reason=reason.encode())
             for event in (response, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
@@ -151,5 +160,9 @@ class Impatient(H11Protocol):
             self._head = None
 
     def _late(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
+        if self.transport.is_closing():
+            return
+        if self._begun:
+            self._refuse(408, "Request Timeout", f"The head of the request did not arrive within {HEAD_SECONDS:.0f} s.")
+        else:
+            self.transport.close()  # Nothing was asked, and an answer could be taken for that to the next question.

@@ -256,25 +256,34 @@ async def test_only_the_hash_of_a_key_is_kept(api: Api) -> None:
 
 
 async def test_a_head_that_never_ends(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silent connections, and those that send a byte now and then, are closed; others are served meanwhile."""
+    """Silent connections are closed. One that has sent a part, or goes on to send a byte now and then, hears why, and no reset
+    takes the answer from it. Others are served meanwhile."""
     monkeypatch.setattr("api.connections.HEAD_SECONDS", 0.5)
     async with listening(api) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
-        for at, (_, writer) in enumerate(held):
-            writer.write((b"", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: ")[at % 2])
+        silent, begun = held[::2], held[1::2]
+        for _, writer in begun:
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: ")
 
         async def drip() -> None:
             while True:
-                held[1][1].write(b"x")
-                await asyncio.sleep(0.05)
+                for _, writer in begun[::2]:
+                    writer.write(b"x")
+                await asyncio.sleep(0.001)
 
         dripping = asyncio.create_task(drip())
         try:
             assert (await http.get("/livez")).status_code == 200
             async with asyncio.timeout(10):
-                assert [await reader.read() for reader, _ in held] == [b""] * 20
+                closed, told = await asyncio.gather(
+                    *(asyncio.gather(*(reader.read() for reader, _ in each)) for each in (silent, begun))
+                )
         finally:
             dripping.cancel()
+        assert closed == [b""] * 10
+        for answer in told:
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b'"code":"invalid_request"' in answer
         slow = await http.get("/v1/agents?limit=1", headers=api.as_(Role.VIEWER))  # On a connection that was kept.
         assert slow.status_code == 200
         for _, writer in held:
