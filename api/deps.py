@@ -64,7 +64,7 @@ def make_deps(settings: Settings, database: Database, engine: Engine, hot: Hot) 
         database=database,
         engine=engine,
         hot=hot,
-        keys=KeyCache(Keys(database)),
+        keys=KeyCache(Keys(database), settings.key_cache_seconds),
         answers=Answers(database),
         sessions=Sessions(journal),
         intentions=Intentions(database),

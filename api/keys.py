@@ -6,17 +6,16 @@ from collections.abc import Callable
 
 from conductor_ai.stores.access import Key, Keys, hashed
 
-CACHE_SECONDS = 45.0
-"""How long a key is believed without another look. With what open streams take to notice, a revoked key is dead within 60 s."""
 CACHE_ENTRIES = 10_000
 
 
 class KeyCache:
-    """Looks keys up, and remembers those that exist for less than 60 s. Unknown ones are asked for each time: a key that
-    was just made works at once."""
+    """Looks keys up, and remembers those that exist: for at most 45 s, so that with what open streams take to notice a revoked
+    one is dead within 60 s. Unknown ones are asked for each time: a key that was just made works at once."""
 
-    def __init__(self, keys: Keys, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, keys: Keys, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys
+        self._seconds = seconds
         self._clock = clock
         self._known: OrderedDict[str, tuple[Key, float]] = OrderedDict()
 
@@ -43,7 +42,7 @@ class KeyCache:
         self._known.pop(name, None)
         key = await self._keys.find(secret)
         if key is not None:
-            self._known[name] = (key, now + CACHE_SECONDS)
+            self._known[name] = (key, now + self._seconds)
             while len(self._known) > CACHE_ENTRIES:
                 self._known.popitem(last=False)
         return key

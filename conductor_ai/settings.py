@@ -164,6 +164,9 @@ class Settings(BaseSettings):
     max_steps_limit: int = Field(100, alias="CONDUCTOR_MAX_STEPS_LIMIT", ge=1, le=100_000)
     """Largest `max_steps` that a request may ask for."""
 
+    key_cache_seconds: float = Field(45, alias="CONDUCTOR_KEY_CACHE_SECONDS", ge=0, le=45)
+    """How long an API process believes a key without asking the database again, and so how long another process may still take a
+    revoked one. While the database is away, keys that are believed can read copies."""
     rate_limit: float = Field(100, alias="CONDUCTOR_RATE_LIMIT", ge=0, le=1_000_000)
     """Requests a second that one API key may send in the long run; 0: as many as it likes."""
     rate_burst: int = Field(200, alias="CONDUCTOR_RATE_BURST", ge=1, le=1_000_000)

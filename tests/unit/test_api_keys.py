@@ -4,7 +4,10 @@ from datetime import UTC, datetime
 
 from api import keys as module
 from api.keys import KeyCache
+from conductor_ai.settings import Settings
 from conductor_ai.stores.access import Key, Keys, Role
+
+SECONDS = Settings().key_cache_seconds
 
 
 class _Known(Keys):
@@ -26,7 +29,7 @@ def _key(number: int = 1) -> Key:
 async def test_a_key_is_remembered_for_less_than_a_minute() -> None:
     """One look-up serves for 45 s; then a revoked key is noticed."""
     known, now = _Known(), 0.0
-    cache = KeyCache(known, clock=lambda: now)
+    cache = KeyCache(known, SECONDS, clock=lambda: now)
     known.found["ck_a"] = _key()
     assert await cache.find("ck_a") == known.found["ck_a"]
     now = 44.9
@@ -40,7 +43,7 @@ async def test_a_key_is_remembered_for_less_than_a_minute() -> None:
 async def test_an_unknown_key_is_asked_for_each_time() -> None:
     """A key that is made a moment after it was first tried works at once."""
     known = _Known()
-    cache = KeyCache(known)
+    cache = KeyCache(known, SECONDS)
     assert await cache.find("ck_b") is None
     known.found["ck_b"] = _key()
     assert await cache.find("ck_b") is not None
@@ -49,7 +52,7 @@ async def test_an_unknown_key_is_asked_for_each_time() -> None:
 async def test_the_memory_is_bounded() -> None:
     """The oldest is forgotten when there are too many."""
     known = _Known()
-    cache = KeyCache(known)
+    cache = KeyCache(known, SECONDS)
     for number in range(module.CACHE_ENTRIES + 1):
         known.found[f"ck_{number}"] = _key(number)
         await cache.find(f"ck_{number}")
