@@ -58,7 +58,12 @@ async def post_message(
     given = body.value
     async with within():
         posted = await deps.controls.post(
-            caller.org_id, session_id, given.content, caller.signature, id_of(request, "msg")
+            caller.org_id,
+            session_id,
+            given.content,
+            caller.signature,
+            id_of(request, "msg"),
+            only_if_idle=given.if_busy == "reject",
         )
     notice = MessageNotice(
         message_id=posted.message_id,
@@ -68,8 +73,8 @@ async def post_message(
     try:
         answer = await _announce(deps, posted, notice)
         _heed(answer)
-    except Refused:
-        # Only what is certain is taken back. After an Unavailable it may still be read.
+    except (Refused, Unavailable):
+        # Also what may have arrived without our knowing: a workflow that is told of a message that is gone reads nothing.
         async with within():
             withdrawn = await deps.controls.withdraw(posted)
         if withdrawn:
@@ -89,9 +94,7 @@ async def _announce(deps: Deps, posted: Posted, notice: MessageNotice) -> Contro
         if posted.start is not None:
             answer = await deps.engine.message(posted.start, notice, seconds=UPDATE_SECONDS)
         else:
-            answer = await deps.engine.control(
-                posted.session_id, names.MESSAGE, notice, update_id=notice.message_id, seconds=UPDATE_SECONDS
-            )
+            answer = await deps.engine.control(posted.session_id, names.MESSAGE, notice, seconds=UPDATE_SECONDS)
     if answer is not None:
         return answer
     if notice.only_if_idle:

@@ -211,7 +211,6 @@ class Engine:
                 names.MESSAGE,
                 notice,
                 start_workflow_operation=start,
-                id=notice.message_id,
                 result_type=ControlAnswer,
                 rpc_timeout=timedelta(seconds=seconds),
             ),
@@ -241,15 +240,17 @@ class Engine:
         return await self._update(session_id, names.DECIDE, request, Verdict, request.decision_id, seconds)
 
     async def control(
-        self, session_id: str, name: str, request: Contract, *, update_id: str | None = None, seconds: float = 3
+        self, session_id: str, name: str, request: Contract, *, seconds: float = 3
     ) -> ControlAnswer | None:
         """Bring a pause, resume, budget or message to the workflow. None: no worker answered in time.
+
+        Each time as an update of its own: the workflow knows what it has heard before, and what of that has been taken back.
 
         Raises:
             Unavailable: Temporal is away.
         """
         closed = ControlAnswer(kind=ControlKind.CLOSED)
-        return await self._update(session_id, name, request, ControlAnswer, update_id, seconds, closed)
+        return await self._update(session_id, name, request, ControlAnswer, None, seconds, closed)
 
     async def _update(
         self,

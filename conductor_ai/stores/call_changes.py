@@ -109,7 +109,8 @@ async def _session(writer: Writer, item: SessionChange) -> None:
                 writer.event("session.limits_changed", {"limits": limits.model_dump(mode="json"), "by": by})
         case InputAwaited(stop_reason=reason):
             unread = await writer.connection.fetchval(
-                "SELECT count(*) FROM conductor.messages WHERE session_id = $1 AND call_no IS NULL", writer.session_id
+                "SELECT count(*) FROM conductor.messages WHERE session_id = $1 AND call_no IS NULL AND NOT only_if_idle",
+                writer.session_id,
             )
             await writer.update("awaiting_input = $2", unread == 0)
             writer.event("session.input_awaited", {"stop_reason": reason.value})

@@ -27,8 +27,12 @@ class Controls:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    async def post(self, org_id: str, session_id: str, text: str, by: str, message_id: str) -> Posted:
+    async def post(
+        self, org_id: str, session_id: str, text: str, by: str, message_id: str, *, only_if_idle: bool = False
+    ) -> Posted:
         """Store a message that nobody has read. The same one again is stored already.
+
+        With `only_if_idle` it is read only if the workflow names it, and not along with another one.
 
         Raises:
             NotFound: this org has no such session.
@@ -56,13 +60,14 @@ class Controls:
                     code=Code.TOO_MANY_MESSAGES,
                 )
             await writer.connection.execute(
-                "INSERT INTO conductor.messages (session_id, part, role, body, message_id, call_no, by) "
-                "VALUES ($1, $2, 'user', $3, $4, NULL, $5)",
+                "INSERT INTO conductor.messages (session_id, part, role, body, message_id, call_no, by, only_if_idle) "
+                "VALUES ($1, $2, 'user', $3, $4, NULL, $5, $6)",
                 session_id,
                 part,
                 clean(text),
                 message_id,
                 by,
+                only_if_idle,
             )
             writer.event("message.received", {"message_id": message_id, "by": by})
 
@@ -70,7 +75,7 @@ class Controls:
         return Posted(message_id, session_id, start)
 
     async def withdraw(self, posted: Posted) -> bool:
-        """Take a message back that the session did not take. False: the model has read it, together with a later one."""
+        """Take a message back that the session is not known to have taken. False: the model has read it meanwhile."""
 
         async def change(writer: Writer) -> bool:
             gone = await writer.connection.fetchval(
@@ -92,7 +97,7 @@ async def _waits_for_another(writer: Writer) -> bool:
     last = await writer.connection.fetchval(
         "SELECT type FROM conductor.events e WHERE session_id = $1 AND type IN ('session.input_awaited', 'message.read', "
         "'session.claimed') AND NOT EXISTS (SELECT FROM conductor.messages m WHERE m.session_id = e.session_id "
-        "AND m.call_no IS NULL) ORDER BY seq DESC LIMIT 1",
+        "AND m.call_no IS NULL AND NOT m.only_if_idle) ORDER BY seq DESC LIMIT 1",
         writer.session_id,
     )
     return bool(last == "session.input_awaited")

@@ -87,11 +87,13 @@ def _stored(row: Any) -> FinishOutcome:
     )
 
 
-async def _unread(writer: Writer) -> list[str]:
-    """The messages that nobody has read, oldest first."""
+async def _unread(writer: Writer, *, for_any_session: bool = False) -> list[str]:
+    """The messages that nobody has read, oldest first. `for_any_session`: without those that are for an idle one alone."""
     rows = await writer.connection.fetch(
-        "SELECT message_id FROM conductor.messages WHERE session_id = $1 AND call_no IS NULL ORDER BY part",
+        "SELECT message_id FROM conductor.messages WHERE session_id = $1 AND call_no IS NULL AND NOT ($2 AND only_if_idle) "
+        "ORDER BY part",
         writer.session_id,
+        for_any_session,
     )
     return [row["message_id"] for row in rows]
 
@@ -161,7 +163,7 @@ class Ending:
 
         async def change(writer: Writer) -> tuple[FinishOutcome, bool]:
             cancelled = request.cancel_seen or writer.row["cancel_requested_at"] is not None
-            if request.reads_on and not cancelled and (unread := await _unread(writer)):
+            if request.reads_on and not cancelled and (unread := await _unread(writer, for_any_session=True)):
                 status = Status(writer.row["status"])
                 return FinishOutcome(status=status, stop_reason=wanted.stop_reason, unread=unread[-1]), False
             return await end(writer, wanted), writer.row["cancel_requested_at"] is not None

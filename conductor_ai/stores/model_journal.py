@@ -74,8 +74,9 @@ class ModelJournal:
 
         async def change(writer: Writer) -> Read:
             rows = await writer.connection.fetch(
-                "UPDATE conductor.messages SET call_no = $2 WHERE session_id = $1 AND call_no IS NULL AND part <= "
-                "(SELECT max(part) FROM conductor.messages WHERE session_id = $1 AND message_id = ANY($3)) RETURNING message_id",
+                "UPDATE conductor.messages SET call_no = $2, only_if_idle = false WHERE session_id = $1 AND call_no IS NULL "
+                "AND (message_id = ANY($3) OR NOT only_if_idle) AND part <= (SELECT max(part) FROM conductor.messages "
+                "WHERE session_id = $1 AND message_id = ANY($3)) RETURNING message_id",
                 writer.session_id,
                 call_no,
                 list(messages),

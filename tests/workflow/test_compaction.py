@@ -179,7 +179,7 @@ async def tell(r: Rig, session_id: str, text: str, *, interrupt: bool = False) -
         ORG, session_id, text, "ann", names.new_id("msg")
     )
     notice = MessageNotice(message_id=posted.message_id, interrupt=interrupt)
-    assert await r.engine.control(session_id, names.MESSAGE, notice, update_id=posted.message_id, seconds=10)
+    assert await r.engine.control(session_id, names.MESSAGE, notice, seconds=10)
 
 
 async def idle(r: Rig, session_id: str, steps: int) -> None:

@@ -35,7 +35,7 @@ async def tell(r: Rig, session_id: str, text: str, **options: Any) -> ControlAns
     controls = Controls(Journal(r.parts.database, r.engine.current_run))
     posted = await controls.post(ORG, session_id, text, "ann", names.new_id("msg"))
     notice = MessageNotice(message_id=posted.message_id, **options)
-    taken = await r.engine.control(session_id, names.MESSAGE, notice, update_id=posted.message_id, seconds=10)
+    taken = await r.engine.control(session_id, names.MESSAGE, notice, seconds=10)
     assert taken is not None
     if taken.kind is not ControlKind.ACCEPTED:
         await controls.withdraw(posted)
