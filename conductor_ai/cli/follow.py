@@ -3,10 +3,11 @@
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from conductor_ai.cli.codes import ExitCode, of_status
 from conductor_ai.cli.deciding import Answer, Choice, Decider
+from conductor_ai.cli.listening import Listener, Words
 from conductor_ai.cli.progress import Event, Progress, identity, only_people_can_move
 from conductor_ai.client import AsyncConductor, Conflict, NotFound
 from conductor_ai.contracts.decisions import DecisionKind
@@ -44,10 +45,13 @@ class Ending:
     session: SessionView
 
 
+Shown: TypeAlias = Event | Words | Decided | Notice | Ending
+
+
 class Output(Protocol):
     """Shows what happens, in one form or another."""
 
-    def show(self, event: Event | Decided | Notice | Ending) -> None:
+    def show(self, event: Shown) -> None:
         """Show one event."""
         ...
 
@@ -68,6 +72,7 @@ class Follower:
         self._output = output
         self._decider = decider
         self._progress = Progress()
+        self._listener = Listener(client, self._write)
         self._answered: set[tuple[str, str]] = set()
         self._question: _Question | None = None
 
@@ -92,7 +97,7 @@ class Follower:
                     poll = self._poll(session_id, view)
         finally:
             poll.cancel()
-            await asyncio.gather(poll, return_exceptions=True)
+            await asyncio.gather(poll, self._listener.close(), return_exceptions=True)
             await self._withdraw()
         ending = Ending(code, view)
         self._output.show(ending)
@@ -109,10 +114,19 @@ class Follower:
         """The session once it is newer than `view`; None, or the same again, when it is not after a while."""
         began = time.monotonic()
         after = self._progress.complete or None
-        fresh = await self._patient.sessions.poll(session_id, view.version, steps_after=after)
+        fresh: SessionView | None
+        self._listener.begin(session_id, view.version)
+        if await self._listener.newer(view.version):
+            fresh = await self._patient.sessions.get(session_id, steps_after=after)
+        else:
+            fresh = await self._patient.sessions.poll(session_id, view.version, steps_after=after)
         if (fresh is None or fresh.version <= view.version) and time.monotonic() - began < PAUSE_SECONDS:
             await asyncio.sleep(PAUSE_SECONDS)  # A server without its database does not wait: it must not be hammered.
         return fresh
+
+    def _write(self, words: Words) -> None:
+        if self._question is None:  # Somebody is typing there.
+            self._output.show(words)
 
     async def _tell(self, fresh: SessionView | None, known: SessionView) -> SessionView:
         """Shows what is new, and returns the newest view."""
@@ -144,6 +158,7 @@ class Follower:
             return
         for approval in view.pending_approvals:
             if identity(approval) not in self._answered:
+                self._output.show(Words(""))
                 self._question = _Question(approval, asyncio.create_task(self._decider.choose(approval)))
                 return
 

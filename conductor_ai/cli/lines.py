@@ -4,8 +4,9 @@ import json
 from collections.abc import Callable
 from typing import TextIO
 
-from conductor_ai.cli.follow import Decided, Ending, Notice
-from conductor_ai.cli.progress import Asked, Begun, CallSettled, Degraded, Event, Retrying, StepDone, StepTaken
+from conductor_ai.cli.follow import Decided, Ending, Notice, Shown
+from conductor_ai.cli.listening import Words
+from conductor_ai.cli.progress import Asked, Begun, CallSettled, Degraded, Retrying, StepDone, StepTaken
 from conductor_ai.contracts.base import Contract, JsonObject
 
 
@@ -21,14 +22,14 @@ class JsonLines:
         self._out = out
         self._link = link
 
-    def show(self, event: Event | Decided | Notice | Ending) -> None:
+    def show(self, event: Shown) -> None:
         body = self._body(event)
         if body is not None:
             # ASCII: a program that reads lines must not find a line separator inside of one.
             self._out.write(json.dumps(body, ensure_ascii=True) + "\n")
             self._out.flush()
 
-    def _body(self, event: Event | Decided | Notice | Ending) -> JsonObject | None:
+    def _body(self, event: Shown) -> JsonObject | None:
         match event:
             case Begun(session):
                 return {
@@ -61,5 +62,5 @@ class JsonLines:
                 end = session.model_dump(mode="json", exclude={"steps", "pending_approvals"})
                 waiting: JsonObject = {"pending_approvals": [approval.id for approval in session.pending_approvals]}
                 return {"event": "end", "exit_code": int(code), **end, **waiting}
-            case StepTaken() | CallSettled():
+            case StepTaken() | CallSettled() | Words():
                 return None  # The step comes as a whole when it is done.

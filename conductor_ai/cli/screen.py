@@ -4,16 +4,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.control import Control
+from rich.segment import ControlType
 from rich.text import Text
 
 from conductor_ai.cli import wording
 from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.deciding import Answer
-from conductor_ai.cli.follow import Decided, Ending, Notice
-from conductor_ai.cli.progress import Asked, Begun, CallSettled, Degraded, Event, Retrying, StepDone, StepTaken
+from conductor_ai.cli.follow import Decided, Ending, Notice, Shown
+from conductor_ai.cli.listening import Words
+from conductor_ai.cli.progress import Asked, Begun, CallSettled, Degraded, Retrying, StepDone, StepTaken
 from conductor_ai.contracts.views import ApprovalView, SessionView, StepView
 from conductor_ai.visible import visible
 
+_WRITES = "  … "
+_ERASE_LINE = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
 _RISKS = {"low": "green", "medium": "yellow", "high": "bold red"}
 
 
@@ -37,9 +42,16 @@ class Screen:
         self._now = now
         self._held: StepView | None = None
         """A step without calls: it is shown as the answer if the session ends with it, else as what it is."""
+        self._writing = False
+        """Whether the last line shows words that the model is writing. It is not kept: the whole answer follows."""
 
-    def show(self, event: Event | Decided | Notice | Ending) -> None:
+    def show(self, event: Shown) -> None:
+        if self._writing:
+            self._out.control(_ERASE_LINE)
+            self._writing = False
         match event:
+            case Words(text):
+                self._words(text)
             case Begun(session):
                 self._begun(session)
             case StepTaken(step):
@@ -84,6 +96,14 @@ class Screen:
             self._line(f"  Temporal: {link}", "dim")
         for warning in session.warnings:
             self._line(f"  ! {visible(warning)}", "yellow")
+
+    def _words(self, text: str) -> None:
+        if not text or not self._out.is_terminal or self._out.is_dumb_terminal:
+            return
+        end = wording.end_of_line(text, max(1, self._out.width - len(_WRITES) - 1))
+        self._out.print(Text(_WRITES + end, style="dim"), end="", no_wrap=True, overflow="crop")
+        self._out.file.flush()
+        self._writing = True
 
     def _release(self) -> None:
         if self._held is not None:

@@ -3,6 +3,8 @@
 import json
 from datetime import datetime
 
+from rich.cells import cell_len
+
 from conductor_ai.contracts.base import Json
 from conductor_ai.contracts.status import CallState
 from conductor_ai.visible import visible
@@ -58,6 +60,14 @@ def on_one_line(value: Json, limit: int = 160) -> str:
     text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
+
+
+def end_of_line(text: str, cells: int) -> str:
+    """The end of a text, in one line that takes up so many cells of a terminal at most."""
+    flat = " ".join(visible(text[-cells:]).split())
+    while flat and cell_len(flat) > cells:
+        flat = flat[1:]
+    return flat
 
 
 def arguments_in_full(arguments: Json) -> list[str]:

@@ -1,18 +1,39 @@
 """Following a session: decisions, people who are quicker, and leaving."""
 
 import asyncio
+import io
+import re
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.deciding import Answer, ApproveAll, Choice
-from conductor_ai.cli.follow import Decided, Ending, Follower, Notice
-from conductor_ai.cli.progress import Asked, Event
+from conductor_ai.cli.follow import Decided, Ending, Follower, Notice, Shown
+from conductor_ai.cli.listening import Words
+from conductor_ai.cli.progress import Asked
+from conductor_ai.cli.screen import Screen
 from conductor_ai.client import AsyncConductor, Forbidden
+from conductor_ai.contracts.events import DeltaView, EventView
 from conductor_ai.contracts.status import CallState, Phase, Status
 from conductor_ai.contracts.views import ApprovalView
-from tests.fixtures_cli import KEY, SESSION, FakeConductor, Reply, action, approval, problem, serving, session, step
+from tests.fixtures_cli import (
+    KEY,
+    NOW,
+    SESSION,
+    FakeConductor,
+    Reply,
+    action,
+    approval,
+    problem,
+    serving,
+    session,
+    step,
+)
+from tests.fixtures_servers import wait_until
 
+STREAM = f"/v1/agents/{SESSION}/stream"
 WAITING = step(1, action(status=CallState.WAITING))
 DONE = session(9, step(1, action()), step(2, final="42"), status=Status.COMPLETED, answer="42")
 
@@ -21,9 +42,9 @@ class Recorder:
     """Keeps what is shown."""
 
     def __init__(self) -> None:
-        self.events: list[Event | Decided | Notice | Ending] = []
+        self.events: list[Shown] = []
 
-    def show(self, event: Event | Decided | Notice | Ending) -> None:
+    def show(self, event: Shown) -> None:
         self.events.append(event)
 
 
@@ -206,3 +227,82 @@ async def test_a_server_that_comes_back_is_followed_on() -> None:
         async with AsyncConductor(fake.url, KEY) as client:
             ending = await Follower(client, Recorder(), None).follow(SESSION)
     assert ending.code is ExitCode.COMPLETED
+
+
+def streamed(*messages: tuple[str, EventView | DeltaView]) -> Reply:
+    """A stream that says this and breaks off."""
+    said = "".join(f"event: {name}\ndata: {data.model_dump_json()}\n\n" for name, data in messages)
+    return Reply(200, said.encode(), {"Content-Type": "text/event-stream"})
+
+
+async def test_words_are_shown_and_a_refused_stream_is_no_loss() -> None:
+    """What the model writes is shown as it comes, an attempt that is made again from its beginning, and not what comes after the
+    answer. The stream then breaks off and is refused: the session is polled to its end."""
+    written = [(1, 1, 0, "It"), (1, 1, 2, " is"), (1, 2, 0, "They"), (1, 2, 4, " are"), (1, 1, 5, " 41")]
+    pieces = [
+        ("delta", DeltaView(session_id=SESSION, call_no=call, attempt=attempt, offset=offset, text=text))
+        for call, attempt, offset, text in written
+    ]
+    answered = EventView(
+        id=f"evt_{'0' * 32}", session_id=SESSION, seq=2, type="model.answered", at=NOW, data={"call_no": 1}
+    )
+    late = DeltaView(session_id=SESSION, call_no=1, attempt=2, offset=8, text=" late")
+    shown = Recorder()
+    with serving(FakeConductor(session(1), session(2, step(1, action())))) as fake:
+        fake.replies.append((STREAM, streamed(*pieces, ("model.answered", answered), ("delta", late))))
+
+        async with AsyncConductor(fake.url, KEY) as client:
+            following = asyncio.create_task(Follower(client, shown, None).follow(SESSION))
+
+            async def refused() -> bool:
+                return len(fake.asked("GET", STREAM)) == 2
+
+            await wait_until(refused, "the stream to be asked for again")
+            fake.publish(DONE)
+            ending = await asyncio.wait_for(following, 10)
+    assert ending == Ending(ExitCode.COMPLETED, DONE)
+    words = [event.text for event in shown.events if isinstance(event, Words)]
+    assert [text for text in words if text] == ["It", "It is", "They", "They are"]
+    assert words[-1] == ""
+    assert fake.asked("GET", STREAM)[1].headers["last-event-id"] == "2"
+    assert len(fake.asked("GET", STREAM)) == 2
+
+
+async def test_words_wait_for_a_question() -> None:
+    """While somebody is asked nothing is written onto the line that they type in."""
+    person, shown = Thinker(), Recorder()
+    piece = DeltaView(session_id=SESSION, call_no=2, attempt=1, offset=0, text="Now")
+    with serving(FakeConductor(session(1, WAITING, pending=[approval()]))) as fake:
+        fake.replies.append((STREAM, streamed(("delta", piece))))
+        async with AsyncConductor(fake.url, KEY) as client:
+            following = asyncio.create_task(Follower(client, shown, person).follow(SESSION))
+            await asyncio.wait_for(person.asked.wait(), 10)
+
+            async def heard() -> bool:
+                return len(fake.asked("GET", STREAM)) == 2
+
+            await wait_until(heard, "the stream to be asked for again")
+            fake.on_decision = lambda _: fake.publish(DONE)
+            person.answer.put_nowait(Choice(Answer.APPROVE))
+            await asyncio.wait_for(following, 10)
+    assert [event.text for event in shown.events if isinstance(event, Words) and event.text] == []
+
+
+def test_the_line_that_the_model_writes_on() -> None:
+    """On a terminal the end of the words is shown in one line, whatever they are made of, and the line goes when anything else
+    comes. Elsewhere they are not shown."""
+    for terminal in (True, False):
+        out = io.StringIO()
+        screen = Screen(Console(file=out, force_terminal=terminal, width=20, _environ={}), link=lambda _: None)
+        screen.show(Words("The price of\nthe \x1b[31mharbour is 漢字漢字漢字漢字"))
+        written = out.getvalue()
+        screen.show(Notice("Something."))
+        if not terminal:
+            assert written == ""
+            assert out.getvalue() == "  Something.\n"
+            continue
+        assert "\n" not in written
+        assert "\x1b[31m" not in written
+        assert cell_len(re.sub(r"\x1b\[[0-9;]*m", "", written)) < 20
+        assert written.count("字") >= 3
+        assert out.getvalue()[len(written) :].startswith("\r\x1b[2K")
