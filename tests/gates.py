@@ -75,12 +75,12 @@ async def reset_before(r: Rig, session_id: str, activity: str, *, index: int = 0
 
 
 @asynccontextmanager
-async def workflow_worker(r: Rig) -> AsyncIterator[None]:
+async def workflow_worker(r: Rig, code: type[Session] = Session) -> AsyncIterator[None]:
     """A worker for workflow tasks alone. While it is away, everything that happens waits for one activation."""
     async with Worker(
         r.client,
         task_queue=r.settings.task_queue,
-        workflows=[Session],
+        workflows=[code],
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_cached_workflows=0,
     ):

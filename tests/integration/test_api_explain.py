@@ -41,13 +41,19 @@ OVERLOADED = ModelFailure(
 
 @asynccontextmanager
 async def stack(
-    temporal: Client, store_url: str, hot: Hot, *, api: dict[str, Any] | None = None, **worker: Any
+    temporal: Client,
+    store_url: str,
+    hot: Hot,
+    *,
+    api: dict[str, Any] | None = None,
+    worker_url: str | None = None,
+    **worker: Any,
 ) -> AsyncIterator[tuple[Api, Rig]]:
-    """An API and a worker on the same queue and database."""
+    """An API and a worker on the same queue and database; `worker_url` is the worker's own way to it."""
     queue = new_id("queue")
     database = Database(store_url)
     async with (
-        rig(temporal, store_url, queue, **worker) as r,
+        rig(temporal, worker_url or store_url, queue, **worker) as r,
         serving(database, Engine(temporal, queue), hot, **(api or {})) as running,
     ):
         tools = tuple(PublishedTool(tool.spec, available=True) for tool in r.parts.registry)
