@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.follow import Follower, Shown
 from conductor_ai.cli.listening import Words
@@ -9,6 +11,7 @@ from conductor_ai.cli.progress import StepTaken
 from conductor_ai.client import AsyncConductor
 from conductor_ai.stores.access import Role
 from tests.fixtures_api import Api
+from tests.fixtures_cutting import cutting
 from tests.fixtures_servers import wait_until
 from tests.fixtures_socket import listening
 
@@ -33,13 +36,15 @@ class Recorder:
         return [event.step.step_number for event in self.events if isinstance(event, StepTaken)]
 
 
-async def test_words_and_steps_as_they_come(api: Api) -> None:
+@pytest.mark.parametrize("cut", [False, True], ids=["direct", "cut every 200 ms"])
+async def test_words_and_steps_as_they_come(api: Api, *, cut: bool) -> None:
     """Pieces of an answer are shown before it is there, each step once when it is, and the end; a stream that was heard is listened
     to, and the session is looked at when it says so."""
     session_id, shown = await api.start(), Recorder()
     async with (
         listening(api) as port,
-        AsyncConductor(f"http://127.0.0.1:{port}", api.secrets[Role.OPERATOR]) as client,
+        cutting(port) as proxy,
+        AsyncConductor(proxy.url if cut else f"http://127.0.0.1:{port}", api.secrets[Role.OPERATOR]) as client,
     ):
         follower = Follower(client, shown, None)
         following = asyncio.create_task(follower.follow(session_id))

@@ -35,10 +35,13 @@ from conductor_ai.stores.hot import Hot
 from conductor_ai.stores.postgres import Database
 from conductor_ai.temporal import Engine
 from tests.fixtures_api import Api, serving
+from tests.fixtures_cutting import cutting
 from tests.fixtures_servers import wait_until
 from tests.fixtures_socket import listening
 from tests.integration.test_api_explain import stack
 from tests.rig import answer
+
+CUTS = 12
 
 
 @dataclass
@@ -264,6 +267,39 @@ async def test_a_stream_outlives_its_server(api: Api, database: Database, standi
         assert [step.step_number async for step in client.sessions.steps(session_id, limit=1)] == [1]
         assert [item async for item in client.sessions.stream(session_id, after=version)] == []
         await client.close()
+
+
+async def test_a_stream_that_is_cut_every_200_ms(api: Api) -> None:
+    """Behind a proxy that loses each connection, mostly in the middle of a message, both forms of the client have every event once
+    and in order, to the last, as the list of events has them; and do not give up."""
+    session_id, key = await api.start(), api.secrets[Role.VIEWER]
+
+    def read(url: str) -> list[EventView]:
+        with Conductor(url, key) as client:
+            return [item for item in client.sessions.stream(session_id) if isinstance(item, EventView)]
+
+    async def read_async(url: str) -> list[EventView]:
+        async with AsyncConductor(url, key) as client:
+            return [item async for item in client.sessions.stream(session_id) if isinstance(item, EventView)]
+
+    async with listening(api) as port, cutting(port) as one, cutting(port) as two:
+        reading = asyncio.gather(asyncio.to_thread(read, one.url), read_async(two.url))
+
+        async def often_enough() -> bool:
+            number = api.hand.calls.get(session_id, 0) + 1
+            await api.deps.hot.delta(api.org, session_id, number, 1, "words that may be lost " * 20)
+            await api.hand.step(session_id, text="words that are kept " * 20, ask={"query": f"SELECT {number}"})
+            return min(one.cuts, two.cuts) >= CUTS
+
+        await wait_until(often_enough, "many cuts", 60)
+        await api.hand.finish(session_id)
+        waited, awaited = await asyncio.wait_for(reading, 30)
+        async with AsyncConductor(f"http://127.0.0.1:{port}", key) as client:
+            stored = [event async for event in client.sessions.events(session_id)]
+    assert [event.seq for event in stored] == list(range(1, len(stored) + 1))
+    assert stored[-1].type == "session.ended"
+    assert waited == stored
+    assert awaited == stored
 
 
 async def test_a_stream_without_asyncio(served: Served) -> None:
