@@ -61,6 +61,8 @@ class ToolActivities:
         async with beating():
             found = await self._load(request.fence.session_id, request.call_id)
             call = found.call
+            if call.round > request.round:
+                return Prepared(state="moved", call=self._ref(found, call))
             tool, arguments = self._gate(call, request.arguments_sha256)
             known = True
             try:
@@ -93,7 +95,10 @@ class ToolActivities:
         run_id, session_id = _run_id(), request.fence.session_id
         found = await self._load(session_id, request.decision.call_id)
         stored = await self._calls.revise(request.fence, run_id, request.round, request.decision, self._revised)
-        return call_ref(stored, self._registry, self._policy, _subject(found, stored))
+        return self._ref(found, stored)
+
+    def _ref(self, found: CallOfSession, call: StoredCall) -> CallRef:
+        return call_ref(call, self._registry, self._policy, _subject(found, call))
 
     def _revised(self, tool: str, arguments: JsonObject) -> RevisedCall:
         checked = self._registry.check(ProposedCall(provider_id="", tool=tool, arguments=arguments), (tool,))
@@ -110,9 +115,11 @@ class ToolActivities:
         async with beating():
             found = await self._load(session_id, request.call_id)
             call = found.call
-            if call.round != request.round:  # an attempt before this one found that people have to be asked again
+            if (
+                call.round != request.round
+            ):  # an attempt or a run before this one found that people have to be asked again
                 state = call.state if call.state.settled else CallState.READY
-                return ToolOutcome(call_id=call.call_id, state=state, round=call.round)
+                return ToolOutcome(call_id=call.call_id, state=state, round=call.round, call=self._ref(found, call))
             tool, arguments = self._gate(call, request.arguments_sha256)
             ruling = self._policy.rule(replace(_subject(found, call), facts=tool.facts(arguments)))
             if ruling.effect is Effect.DENY:

@@ -86,8 +86,6 @@ class Calls:
 
     async def run(self, call: CallRef) -> None:
         """See the call to its result. Whatever becomes of it is stored; nothing is returned."""
-        if call.error is not None or call.state is not None:
-            return
         try:
             await self._until_settled(call)
         except ActivityError as error:
@@ -102,7 +100,7 @@ class Calls:
 
     async def _until_settled(self, call: CallRef) -> None:
         must_ask = self._session.ask_every_call
-        while True:
+        while call.error is None and call.state is None:
             if call.ruling.effect is Effect.DENY:
                 await self._host.record(CallBlocked(call_id=call.call_id, rule=call.ruling.rule))
                 return
@@ -111,19 +109,21 @@ class Calls:
                 if self._ledger.was_denied(call.arguments_sha256):
                     await self._turn_away(call)
                     return
-                decision = await self._ask_people(call)
-                if decision is None:
+                asked = await self._ask_people(call)
+                if asked is None:
                     return
+                if isinstance(asked, CallRef):
+                    call, must_ask = asked, True
+                    continue
+                decision = asked
                 if decision.decision == "edit":
                     call, must_ask = await self._revise(call, decision), self._session.ask_every_call
-                    if call.error is not None:
-                        return
                     continue
             outcome = await self._run_tool(call, decision)
             if outcome.state is not CallState.READY:
                 return
             # Its effect is not the approved one any more, or the policy asks by now.
-            call, must_ask = call.model_copy(update={"round": outcome.round}), True
+            call, must_ask = outcome.call or call.model_copy(update={"round": outcome.round}), True
 
     async def _run_tool(self, call: CallRef, decision: Decision | None) -> ToolOutcome:
         queue = workflow.info().task_queue
@@ -168,8 +168,11 @@ class Calls:
         if times >= DENIALS_UNTIL_PAUSE:
             self._host.repeats_itself(call.tool)
 
-    async def _ask_people(self, call: CallRef) -> Decision | None:
-        """Wait for a decision that lets the call go on. None if it is not to be run; its result is stored then."""
+    async def _ask_people(self, call: CallRef) -> Decision | CallRef | None:
+        """Wait for a decision that lets the call go on. None if it is not to be run; its result is stored then.
+
+        The call itself, if it has changed since it was known: then that is to be asked.
+        """
         seconds = call.ruling.expires_in or self._session.approval_ttl_seconds
         on_expiry = call.ruling.on_expiry or self._session.on_expiry
         expires_at = workflow.now() + timedelta(seconds=seconds)
@@ -197,10 +200,10 @@ class Calls:
             summary=f"step {self._host.step}: {call.tool}, waits for approval",
         )
         self._host.guard()
-        if prepared.state == "settled":
+        if prepared.state in ("settled", "moved"):
             self._ledger.forget(waiting.asked)
             self._host.show("calling tools")
-            return None
+            return prepared.call
         if prepared.decision is not None:
             self._ledger.adopt(prepared.decision)
         self._ledger.describe(waiting.asked, prepared.summary)

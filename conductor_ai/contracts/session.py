@@ -213,13 +213,16 @@ class PrepareInput(Contract):
 class Prepared(Contract):
     """Output of `prepare_call`."""
 
-    state: Literal["pending", "decided", "settled"]
-    """`decided`: a decision is stored already (this is a repeat). `settled`: the call has a result (say, refused)."""
+    state: Literal["pending", "decided", "settled", "moved"]
+    """`decided`: a decision is stored already (this is a repeat). `settled`: the call has a result (say, refused). `moved`: a
+    run that was reset has had the call changed since; nobody was asked."""
     approval_id: str | None = None
     summary: str = ""
     """What will happen, at most 2 KB, for Temporal's UI."""
     decision: Decision | None = None
     call_state: CallState | None = None
+    call: CallRef | None = None
+    """With `moved`: the call as it is now."""
 
 
 class ToolInput(Contract):
@@ -250,6 +253,8 @@ class ToolOutcome(Contract):
     """`ready`: nothing was run, because people have to be asked (again)."""
     round: int = 1
     """With `ready`: which time it is now asked."""
+    call: CallRef | None = None
+    """With `ready`: the call as it is now, if it was changed before this activity began."""
     bytes: int = 0
 
 
