@@ -107,10 +107,14 @@ class ModelActivities:
 
     async def _ask(self, request: ModelInput, run_id: str, conversation: Conversation) -> Answer:
         started_at = datetime.now(UTC)
-        asked = ModelRequest(
+        turns = conversation.turns
+        if not conversation.native_models <= {request.model}:
+            turns = own_native(turns, request.model)
+        # Not validated: every turn was when it was made, and there may be ten thousand.
+        asked = ModelRequest.model_construct(
             model=request.model,
             system=conversation.system,
-            turns=own_native(conversation.turns, request.model),
+            turns=turns,
             tools=self._registry.specs(conversation.tools),
             step=request.step,
             output_schema=conversation.output_schema,

@@ -249,6 +249,8 @@ def _plain(runs: list[Run]) -> list[str]:
         ("longest session", ("longest", "steps"), "steps", 0),
         ("its first 100 steps, its last 100 (median step)", ("longest", "first_100_median_ms"), "ms", 1),
         ("", ("longest", "last_100_median_ms"), "ms", 1),
+        ("processor time of the worker for these", ("longest", "first_100_cpu_ms"), "ms", 1),
+        ("", ("longest", "last_100_cpu_ms"), "ms", 1),
         ("history a step at 50 steps", ("history_50", "history_bytes_step"), "bytes", 0),
         ("events a step of the weighed session", ("history_500", "history_events_step"), "", 2),
         ("start by REST to first model call", ("one", "conductor", "first_ms"), "ms", 1),

@@ -32,7 +32,7 @@ def stamps(stage: Stage) -> Stamp:
     """All moments that the worker wrote down."""
     found: Stamp = {}
     for line in stage.stamps.read_text(encoding="utf-8").splitlines():
-        what, name, number, at = line.split()
+        what, name, number, at, _ = line.split()
         found.setdefault((what, name, int(number)), float(at))
     return found
 
@@ -170,12 +170,10 @@ async def long_session(stage: Stage, steps: int) -> dict[str, Any]:
         status = view["status"]
     connection.close()
     assert status == "completed", status
-    asked = [
-        at
-        for (what, whose, _), at in sorted(stamps(stage).items(), key=lambda item: item[1])
-        if (what, whose) == ("ask", name)
-    ]
-    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    lines = [line.split() for line in stage.stamps.read_text(encoding="utf-8").splitlines()]
+    asked = [(float(at), float(cpu)) for what, whose, _, at, cpu in lines if (what, whose) == ("ask", name)]
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(asked)]
+    cpu = [later[1] - earlier[1] for earlier, later in pairwise(asked)]
     size, events = await history_bytes(stage.client, session_id)
     return {
         "steps": steps,
@@ -184,6 +182,8 @@ async def long_session(stage: Stage, steps: int) -> dict[str, Any]:
         "last_100_ms": sum(gaps[-100:]) * 10,
         "first_100_median_ms": statistics.median(gaps[:100]) * 1000,
         "last_100_median_ms": statistics.median(gaps[-100:]) * 1000,
+        "first_100_cpu_ms": statistics.median(cpu[:100]) * 1000,
+        "last_100_cpu_ms": statistics.median(cpu[-100:]) * 1000,
         "history_bytes_step": size / steps,
         "history_events_step": events / steps,
     }

@@ -32,14 +32,14 @@ class Nothing(Arguments):
 
 
 class Stamps:
-    """Moments, one a line: what, which session, which step, seconds."""
+    """Moments, one a line: what, which session, which step, seconds, and this process' seconds of processor time so far."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
     def write(self, what: str, name: str, number: int) -> None:
         """Write one down."""
-        self._file.write(f"{what} {name} {number} {time.monotonic():.6f}\n")
+        self._file.write(f"{what} {name} {number} {time.monotonic():.6f} {time.process_time():.6f}\n")
         self._file.flush()
 
 

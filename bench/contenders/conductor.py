@@ -73,7 +73,7 @@ class Conductor:
         whole = text.rfind("\n") + 1
         self._read += len(text[:whole].encode())
         for line in text[:whole].splitlines():
-            what, name, number, at = line.split()
+            what, name, number, at, _ = line.split()
             if (what, number) == ("ask", "1"):
                 FIRST.setdefault(name, float(at))
 

@@ -64,6 +64,8 @@ class Conversation:
     output_schema: JsonObject | None = None
     turns_sha256: str = ""
     """The digest of all turns, each chained to the one before."""
+    native_models: frozenset[str | None] = frozenset()
+    """Models of whose provider's own blocks some are in the turns."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Prefix:
     """Of its turns as JSON."""
     last_message: str | None = None
     """The newest message of a person: it is repeated after a summary."""
+    native_models: frozenset[str | None] = frozenset()
+    """As in `Conversation`. So nobody has to look through all turns for them."""
 
     def and_then(self, turns: list[Turn], before: int) -> "Prefix":
         """The same with more turns."""
@@ -89,7 +93,15 @@ class Prefix:
         for turn in turns:
             text = turn.model_dump_json()
             sha256, characters = chained_sha256(sha256, text), characters + len(text)
-        return replace(self, before=before, turns=(*self.turns, *turns), turns_sha256=sha256, characters=characters)
+        native = {turn.model for turn in turns if turn.role == "assistant" and turn.native}
+        return replace(
+            self,
+            before=before,
+            turns=(*self.turns, *turns),
+            turns_sha256=sha256,
+            characters=characters,
+            native_models=self.native_models | native,
+        )
 
     def summarised(self, summary: str, before: int) -> "Prefix":
         """The same with a summary in the place of all its turns."""
@@ -266,5 +278,6 @@ async def conversation(
         cost_usd=flags["cost_usd"],
         output_schema=whole.output_schema,
         turns_sha256=whole.turns_sha256,
+        native_models=whole.native_models,
     )
     return found, prefix
