@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TextIO
 
+import uvloop
+
 from activities.providers.base import Listener
 from activities.tools.base import Arguments, Call, NotExecuted, spec_of
 from activities.tools.registry import Registry
@@ -132,4 +134,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import uvloop
 from rich.text import Text
 
 from conductor_ai import wiring
@@ -17,13 +18,13 @@ from conductor_ai.stores.access import Role
 
 def worker(settings: Settings) -> ExitCode:
     """Serves the task queues until it is told to stop."""
-    asyncio.run(wiring.run_worker(settings))
+    uvloop.run(wiring.run_worker(settings))
     return ExitCode.COMPLETED
 
 
 def api(settings: Settings) -> ExitCode:
     """Serves the REST API until it is told to stop."""
-    asyncio.run(wiring.run_api(settings))
+    uvloop.run(wiring.run_api(settings))
     return ExitCode.COMPLETED
 
 

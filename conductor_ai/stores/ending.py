@@ -56,9 +56,11 @@ async def end(writer: Writer, wanted: End) -> FinishOutcome:
             "retryable": wanted.retryable,
         }
     answer = await _final_answer(writer) if status is Status.COMPLETED else None
-    await writer.update(
-        "status = $2, stop_reason = $3, error = $4, final_answer = $5, retry = NULL, ended_at = clock_timestamp(), "
-        "warnings = warnings || $6::jsonb, output = $7",
+    row = await connection.fetchrow(
+        "UPDATE conductor.sessions SET status = $2, stop_reason = $3, error = $4, final_answer = $5, retry = NULL, "
+        "ended_at = clock_timestamp(), warnings = warnings || $6::jsonb, output = $7 WHERE id = $1 "
+        "RETURNING status, stop_reason, steps, cost_usd, error",
+        writer.session_id,
         status.value,
         wanted.stop_reason.value,
         error,
@@ -71,7 +73,6 @@ async def end(writer: Writer, wanted: End) -> FinishOutcome:
         {"status": status.value, "stop_reason": wanted.stop_reason.value, "error": error},
         dedupe="ended",
     )
-    row = await connection.fetchrow("SELECT * FROM conductor.sessions WHERE id = $1", writer.session_id)
     return _stored(row)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -147,12 +147,15 @@ class Hot:
         except _AWAY as error:
             log.info("redis is away: %s", type(error).__name__)
 
-    async def ring(self, commit: Committed) -> None:
-        """Tell everybody who waits for this session to look into Postgres."""
+    async def ring(self, commits: Iterable[Committed]) -> None:
+        """Tell everybody who waits for these sessions to look into Postgres."""
         if self._redis is None:
             return
         try:
-            await self._redis.publish(names.RING_CHANNEL, f"{commit.org_id} {commit.session_id} {commit.version}")
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for commit in commits:
+                    pipeline.publish(names.RING_CHANNEL, f"{commit.org_id} {commit.session_id} {commit.version}")
+                await pipeline.execute()
         except _AWAY as error:
             log.info("redis is away: %s", type(error).__name__)
 
@@ -249,21 +252,28 @@ class HotCopies:
         self._snapshots = snapshots
         self._wanted: dict[str, Committed] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._rings: set[asyncio.Task[None]] = set()
+        self._unrung: dict[str, Committed] = {}
+        self._ringing: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
 
     async def committed(self, commit: Committed) -> None:
         """Ring now, refresh soon."""
         if self._hot.absent:
             return
-        ring = asyncio.create_task(self._hot.ring(commit))
-        self._rings.add(ring)
-        ring.add_done_callback(self._rings.discard)
+        self._unrung[commit.session_id] = commit
+        if self._ringing is None or self._ringing.done():
+            self._ringing = asyncio.create_task(self._ring())
         if commit.steps > REFRESH_MAX_STEPS:
             return
         self._wanted[commit.session_id] = commit
         if commit.session_id not in self._running:
             self._running[commit.session_id] = asyncio.create_task(self._refresh(commit.session_id))
+
+    async def _ring(self) -> None:
+        """Ring for what was committed; what is committed meanwhile goes out together, the newest of each session."""
+        while self._unrung:
+            commits, self._unrung = self._unrung, {}
+            await self._hot.ring(commits.values())
 
     async def _refresh(self, session_id: str) -> None:
         try:
@@ -284,4 +294,5 @@ class HotCopies:
     async def close(self) -> None:
         """Finish what is under way."""
         self._closing.set()
-        await asyncio.gather(*self._running.values(), *self._rings, return_exceptions=True)
+        ringing = () if self._ringing is None else (self._ringing,)
+        await asyncio.gather(*self._running.values(), *ringing, return_exceptions=True)

@@ -1,17 +1,19 @@
 """The journal of model calls: look first, write what was paid, return what is stored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from conductor_ai.compaction import usable
+from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import ModelReply, Stop, Usage
 from conductor_ai.contracts.session import FellBack, Fence, ModelInput, Tally
 from conductor_ai.contracts.status import CallState
 from conductor_ai.errors import Fenced
 from conductor_ai.stores.postgres import Connection
 from conductor_ai.stores.prefixes import Prefixes
-from conductor_ai.stores.transcript import Conversation, StoredCall, conversation, counts_as_step, stored_call
+from conductor_ai.stores.transcript import Conversation, Reading, StoredCall, conversation, counts_as_step, stored_call
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import clean_json
 
@@ -106,34 +108,34 @@ class ModelJournal:
         Raises:
             Fenced: this run may not write any more, so it must not pay for an answer either.
         """
-        async with self._journal.database.connection() as connection:
-            row = await connection.fetchrow(
-                "SELECT s.run_id, s.ended_at, m.answered_at FROM conductor.sessions s LEFT JOIN conductor.model_calls m "
-                "ON m.session_id = s.id AND m.call_no = $2 AND NOT m.superseded WHERE s.id = $1",
-                fence.session_id,
-                call_no,
-            )
-            if row is not None and row["ended_at"] is not None:
-                raise Fenced("The session has ended; no model is asked any more.")
-            if row is not None and row["run_id"] == run_id:
-                if row["answered_at"] is None:
-                    return await self._conversation(connection, fence.session_id, run_id, call_no)
-                return await self._read(connection, fence.session_id, run_id, call_no)
+        session_id = fence.session_id
+        if self._prefixes.get(session_id, run_id) is not None:  # so this run has claimed the session before
+            async with self._journal.database.connection() as connection:
+                found = await self._look(connection, session_id, run_id, call_no)
+                if found.ended:
+                    raise Fenced("The session has ended; no model is asked any more.")
+                if found.run_id == run_id:
+                    return await self._found(connection, session_id, call_no, found)
 
-        return await self._journal.write(
-            fence, run_id, lambda writer: self._read(writer.connection, fence.session_id, run_id, call_no)
-        )
+        async def change(writer: Writer) -> Answer | Conversation:
+            found = await self._look(writer.connection, session_id, run_id, call_no)
+            return await self._found(writer.connection, session_id, call_no, found)
 
-    async def _read(self, connection: Connection, session_id: str, run_id: str, call_no: int) -> Answer | Conversation:
-        return await self._answer(connection, session_id, call_no) or await self._conversation(
-            connection, session_id, run_id, call_no
-        )
+        return await self._journal.write(fence, run_id, change)
 
-    async def _conversation(self, connection: Connection, session_id: str, run_id: str, call_no: int) -> Conversation:
-        known = self._prefixes.get(session_id, run_id)
-        found, final = await conversation(connection, session_id, call_no, known)
-        self._prefixes.put(session_id, run_id, final)
+    async def _look(self, connection: Connection, session_id: str, run_id: str, call_no: int) -> Reading:
+        found = await conversation(connection, session_id, call_no, self._prefixes.get(session_id, run_id))
+        if found is None:
+            raise Fenced("The session was deleted; no model is asked any more.")
+        if found.run_id == run_id:
+            self._prefixes.put(session_id, run_id, found.final)
         return found
+
+    async def _found(
+        self, connection: Connection, session_id: str, call_no: int, found: Reading
+    ) -> Answer | Conversation:
+        answer = await self._answer(connection, session_id, call_no) if found.answered else None
+        return answer or found.conversation
 
     def forget(self, session_id: str) -> None:
         """Give back what is remembered of a session that is over."""
@@ -252,38 +254,36 @@ class ModelJournal:
         """
 
         async def change(writer: Writer) -> Answer:
-            if not reused:
-                await _paid(writer, run_id, attempt)
             counts = summary_of is None and counts_as_step(reply.stop, has_calls=bool(reply.calls))
             purpose = "answer" if summary_of is None else "summary" if usable(reply) else "no_summary"
+            claimed = claim if writer.row["cancel_requested_at"] is None and not reused else frozenset()
             inserted = await writer.connection.fetchrow(
-                "WITH stored AS (INSERT INTO conductor.model_calls AS m (session_id, call_no, generation, step, model, input_sha, "
-                "counts, answer, attempts, latency_ms, started_at, purpose) SELECT $1, $2, "
-                "(SELECT coalesce(max(generation), 0) + 1 FROM conductor.model_calls WHERE session_id = $1 AND call_no = $2), "
-                "$3, $4, $5, $6, $7, $8, $9, $10, $11 "
-                "ON CONFLICT (session_id, call_no) WHERE NOT superseded DO NOTHING RETURNING m.*) "
-                "UPDATE conductor.sessions s SET retry = NULL, last_call_no = stored.call_no, "
-                "steps = CASE WHEN stored.counts THEN greatest(s.steps, stored.step) ELSE s.steps END "
-                "FROM stored WHERE s.id = stored.session_id RETURNING stored.generation, "
-                "(SELECT coalesce(sum(a.cost_usd), 0) FROM conductor.model_attempts a WHERE a.session_id = $1 AND a.call_no = $2) "
-                "AS cost, s.cost_usd AS spent",
-                fence.session_id,
+                _ANSWERED,
+                writer.session_id,
                 attempt.call_no,
+                run_id,
+                attempt.attempt,
                 attempt.step,
                 attempt.model,
+                *_billed(attempt),
+                not reused,
                 input_sha,
                 counts,
                 clean_json(reply.model_dump(mode="json")),
-                attempt.attempt,
                 latency_ms,
                 started_at,
                 purpose,
+                [] if reused else [_row(call, claimed) for call in calls],
+                BESIDE_THE_ANSWER,
             )
-            if inserted is not None:
-                claimed = claim if writer.row["cancel_requested_at"] is None and not reused else frozenset()
-                stored_calls = await self._store_calls(
-                    writer, run_id, attempt, calls, inserted["generation"], reused=reused, claimed=claimed
-                )
+            assert inserted is not None
+            if inserted["paid"]:
+                _say_paid(writer, run_id, attempt)
+            if inserted["generation"] is not None:
+                if reused:
+                    stored_calls = await self._taken_over(writer, attempt, calls, inserted["generation"])
+                else:
+                    stored_calls = tuple(replace(call, state=_state(call, claimed)) for call in calls)
                 writer.event(
                     "model.answered",
                     {
@@ -333,58 +333,19 @@ class ModelJournal:
             raise
 
     @staticmethod
-    async def _store_calls(
-        writer: Writer,
-        run_id: str,
-        attempt: Attempt,
-        calls: tuple[StoredCall, ...],
-        generation: int,
-        *,
-        reused: bool,
-        claimed: frozenset[str],
+    async def _taken_over(
+        writer: Writer, attempt: Attempt, calls: tuple[StoredCall, ...], generation: int
     ) -> tuple[StoredCall, ...]:
-        """Store the calls of an answer, or take them over from the one that a reset left behind. Returns what is stored."""
-        if not calls:
-            return ()
-        if reused:
-            rows = await writer.connection.fetch(
-                "UPDATE conductor.tool_calls SET superseded = false, call_no = $3, generation = $4 "
-                "WHERE session_id = $1 AND call_id = ANY($2) RETURNING *",
-                writer.session_id,
-                [call.call_id for call in calls],
-                attempt.call_no,
-                generation,
-            )
-            return tuple(stored_call(row) for row in sorted(rows, key=lambda row: row["idx"]))
-        rows = await writer.connection.fetchmany(
-            "INSERT INTO conductor.tool_calls (call_id, session_id, call_no, generation, idx, provider_id, tool, arguments, args_sha, facts, "
-            "state, replayable, result, finished_at, run_id, attempt, started_at) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CASE WHEN $14 THEN clock_timestamp() END, "
-            "$15, $16, CASE WHEN $15::text IS NOT NULL THEN clock_timestamp() END) "
-            "RETURNING *",
-            [
-                (
-                    call.call_id,
-                    writer.session_id,
-                    attempt.call_no,
-                    generation,
-                    index,
-                    call.provider_id,
-                    call.tool,
-                    clean_json(call.arguments),
-                    call.args_sha,
-                    call.facts.model_dump(mode="json"),
-                    (CallState.EXECUTING if call.call_id in claimed else call.state).value,
-                    call.replayable,
-                    None if call.result is None else clean_json(call.result.model_dump(mode="json")),
-                    call.result is not None,
-                    run_id if call.call_id in claimed else None,
-                    BESIDE_THE_ANSWER if call.call_id in claimed else None,
-                )
-                for index, call in enumerate(calls)
-            ],
+        """The calls of an answer that a reset left behind, as calls of this one. They keep their ids."""
+        rows = await writer.connection.fetch(
+            "UPDATE conductor.tool_calls SET superseded = false, call_no = $3, generation = $4 "
+            "WHERE session_id = $1 AND call_id = ANY($2) RETURNING *",
+            writer.session_id,
+            [call.call_id for call in calls],
+            attempt.call_no,
+            generation,
         )
-        return tuple(stored_call(row) for row in rows)
+        return tuple(stored_call(row) for row in sorted(rows, key=lambda row: row["idx"]))
 
     @staticmethod
     async def _answer(
@@ -418,33 +379,100 @@ class ModelJournal:
         )
 
 
+_PAID = """
+    paid AS (
+      INSERT INTO conductor.model_attempts AS a (session_id, call_no, run_id, attempt, step, model, outcome,
+        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd)
+      SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 WHERE $13 ON CONFLICT DO NOTHING RETURNING a.*
+    )"""
+_SPENT = """
+    output_tokens = s.output_tokens + coalesce(paid.output_tokens, 0),
+    input_tokens = s.input_tokens + coalesce(paid.input_tokens + paid.cache_read_tokens + paid.cache_write_tokens, 0),
+    cache_read_tokens = s.cache_read_tokens + coalesce(paid.cache_read_tokens, 0),
+    cache_write_tokens = s.cache_write_tokens + coalesce(paid.cache_write_tokens, 0),
+    cost_usd = s.cost_usd + coalesce(paid.cost_usd, 0)"""
+
+_ATTEMPTED = f"""
+    WITH {_PAID}
+    UPDATE conductor.sessions s SET {_SPENT} FROM paid WHERE s.id = paid.session_id RETURNING true
+"""
+
+_ANSWERED = f"""
+    WITH {_PAID}, stored AS (
+      INSERT INTO conductor.model_calls AS m (session_id, call_no, generation, step, model, input_sha, counts, answer, attempts,
+        latency_ms, started_at, purpose)
+      SELECT $1, $2, (SELECT coalesce(max(generation), 0) + 1 FROM conductor.model_calls WHERE session_id = $1 AND call_no = $2),
+        $5, $6, $14, $15, $16, $4, $17, $18, $19
+      ON CONFLICT (session_id, call_no) WHERE NOT superseded DO NOTHING RETURNING m.*
+    ), calls AS (
+      INSERT INTO conductor.tool_calls (session_id, call_no, generation, call_id, idx, provider_id, tool, arguments, args_sha,
+        facts, state, replayable, result, finished_at, run_id, attempt, started_at)
+      SELECT $1, $2, stored.generation, c.call_id, number - 1, c.provider_id, c.tool, c.arguments, c.args_sha, c.facts, c.state,
+        c.replayable, c.result, CASE WHEN c.result IS NOT NULL THEN clock_timestamp() END,
+        CASE WHEN c.claimed THEN $3 END, CASE WHEN c.claimed THEN $21::int END, CASE WHEN c.claimed THEN clock_timestamp() END
+      FROM stored, ROWS FROM (jsonb_to_recordset($20) AS (call_id text, provider_id text, tool text, arguments jsonb,
+        args_sha text, facts jsonb, state text, replayable boolean, result jsonb, claimed boolean)) WITH ORDINALITY
+        AS c (call_id, provider_id, tool, arguments, args_sha, facts, state, replayable, result, claimed, number)
+    )
+    UPDATE conductor.sessions s SET {_SPENT},
+      retry = CASE WHEN stored.call_no IS NULL THEN s.retry END,
+      last_call_no = coalesce(stored.call_no, s.last_call_no),
+      steps = CASE WHEN stored.counts THEN greatest(s.steps, stored.step) ELSE s.steps END
+    FROM (SELECT) AS always LEFT JOIN paid ON true LEFT JOIN stored ON true WHERE s.id = $1
+    RETURNING stored.generation, s.cost_usd AS spent, paid.call_no IS NOT NULL AS paid,
+      -- What this statement inserts it does not see.
+      coalesce(paid.cost_usd, 0) + (SELECT coalesce(sum(a.cost_usd), 0) FROM conductor.model_attempts a
+        WHERE a.session_id = $1 AND a.call_no = $2) AS cost
+"""
+"""Attempt, answer and calls in one statement. No `generation`: another answer is stored already, and only the attempt was."""
+
+
+def _billed(attempt: Attempt) -> tuple[Any, ...]:
+    """What the attempt's row says of its use."""
+    usage = attempt.usage
+    return attempt.outcome, usage.input, usage.output, usage.cache_read, usage.cache_write, attempt.cost_usd
+
+
+def _state(call: StoredCall, claimed: frozenset[str]) -> CallState:
+    return CallState.EXECUTING if call.call_id in claimed else call.state
+
+
+def _row(call: StoredCall, claimed: frozenset[str]) -> JsonObject:
+    """A call as it is stored with its answer."""
+    return {
+        "call_id": call.call_id,
+        "provider_id": call.provider_id,
+        "tool": call.tool,
+        "arguments": clean_json(call.arguments),
+        "args_sha": call.args_sha,
+        "facts": call.facts.model_dump(mode="json"),
+        "state": _state(call, claimed).value,
+        "replayable": call.replayable,
+        "result": None if call.result is None else clean_json(call.result.model_dump(mode="json")),
+        "claimed": call.call_id in claimed,
+    }
+
+
 async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> bool:
     """Store what an attempt used. False: it was stored before, and nothing is changed."""
-    usage = attempt.usage
     inserted = await writer.connection.fetchval(
-        "WITH paid AS (INSERT INTO conductor.model_attempts AS a (session_id, call_no, run_id, attempt, step, model, outcome, "
-        "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING RETURNING a.*) "
-        "UPDATE conductor.sessions s SET output_tokens = s.output_tokens + paid.output_tokens, "
-        "input_tokens = s.input_tokens + paid.input_tokens + paid.cache_read_tokens + paid.cache_write_tokens, "
-        "cache_read_tokens = s.cache_read_tokens + paid.cache_read_tokens, "
-        "cache_write_tokens = s.cache_write_tokens + paid.cache_write_tokens, cost_usd = s.cost_usd + paid.cost_usd "
-        "FROM paid WHERE s.id = paid.session_id RETURNING true",
+        _ATTEMPTED,
         writer.session_id,
         attempt.call_no,
         run_id,
         attempt.attempt,
         attempt.step,
         attempt.model,
-        attempt.outcome,
-        usage.input,
-        usage.output,
-        usage.cache_read,
-        usage.cache_write,
-        attempt.cost_usd,
+        *_billed(attempt),
+        True,
     )
-    if not inserted:
-        return False
+    if inserted:
+        _say_paid(writer, run_id, attempt)
+    return bool(inserted)
+
+
+def _say_paid(writer: Writer, run_id: str, attempt: Attempt) -> None:
+    usage = attempt.usage
     writer.event(
         "model.attempt",
         {
@@ -456,4 +484,3 @@ async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> bool:
         },
         dedupe=f"attempt:{attempt.call_no}:{run_id}:{attempt.attempt}",
     )
-    return True

@@ -90,6 +90,22 @@ class OpenSession:
         return SessionInput.model_validate(self.stored_input)
 
 
+_INSERTED = """
+    WITH made AS (
+      INSERT INTO conductor.sessions (id, org_id, keyed, input, model, title, system_prompt, tools, max_steps, metadata, warnings,
+        deadline_at, output_schema, mode, max_cost_usd, max_total_tokens, version)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1) RETURNING *
+    ), said AS (
+      INSERT INTO conductor.messages (session_id, part, role, body)
+      SELECT $1, item.number - 1, item.message ->> 0, item.message ->> 1
+      FROM jsonb_array_elements($17::jsonb) WITH ORDINALITY AS item (message, number)
+    ), told AS (
+      INSERT INTO conductor.events (session_id, seq, type, dedupe, body) VALUES ($1, 1, 'session.created', 'created', $18)
+    )
+    SELECT * FROM made
+"""
+
+
 class Sessions:
     """The API's writes to sessions. Every one is scoped by org."""
 
@@ -146,9 +162,7 @@ class Sessions:
             if most_open:
                 await _require_room(connection, source.org_id, most_open)
             row = await connection.fetchrow(
-                "INSERT INTO conductor.sessions (id, org_id, keyed, input, model, title, system_prompt, tools, max_steps, metadata, "
-                "warnings, deadline_at, output_schema, mode, max_cost_usd, max_total_tokens, version) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1) RETURNING *",
+                _INSERTED,
                 source.session_id,
                 source.org_id,
                 key is not None,
@@ -165,14 +179,7 @@ class Sessions:
                 source.mode,
                 source.limits.max_cost_usd,
                 source.limits.max_total_tokens,
-            )
-            await connection.executemany(
-                "INSERT INTO conductor.messages (session_id, part, role, body) VALUES ($1, $2, $3, $4)",
-                [(source.session_id, i, m.role, clean(m.content)) for i, m in enumerate(new.messages)],
-            )
-            await connection.execute(
-                "INSERT INTO conductor.events (session_id, seq, type, dedupe, body) VALUES ($1, 1, 'session.created', 'created', $2)",
-                source.session_id,
+                [[message.role, clean(message.content)] for message in new.messages],
                 {"model": source.model, "tools": list(source.tools), "max_steps": source.max_steps},
             )
         return _started(row, replayed=False)

@@ -172,15 +172,39 @@ _FINAL = [state.value for state in CallState if state.settled and state is not C
 """States whose result stays as it is. What became of an unknown outcome may still be found out."""
 
 
-async def _opening(connection: Connection, session_id: str) -> Prefix:
+_SINCE = """
+    SELECT s.run_id, s.ended_at IS NOT NULL AS ended, s.cancel_requested_at IS NOT NULL AS cancel_requested, s.cost_usd,
+      EXISTS (SELECT FROM conductor.model_calls m WHERE m.session_id = s.id AND m.call_no = $3 AND NOT m.superseded) AS answered,
+      EXISTS (SELECT FROM conductor.model_calls m WHERE m.session_id = s.id AND m.superseded) AS set_back,
+      -- What people wrote since the start; what came with it is in the opening.
+      (SELECT jsonb_agg(jsonb_build_object('body', w.body, 'call_no', w.call_no) ORDER BY w.call_no, w.part)
+        FROM conductor.messages w WHERE w.session_id = s.id AND w.call_no > 0 AND w.call_no BETWEEN $2 AND $3) AS written,
+      (SELECT jsonb_agg(jsonb_build_object('call_no', m.call_no, 'model', m.model, 'purpose', m.purpose, 'answer', m.answer,
+          'calls', (SELECT jsonb_agg(jsonb_build_object('provider_id', t.provider_id, 'tool', t.tool, 'notes', t.notes,
+            'content', t.result -> 'content', 'ok', t.result -> 'ok', 'final', t.state = ANY($4)) ORDER BY t.idx)
+            FROM conductor.tool_calls t WHERE t.session_id = m.session_id AND t.call_no = m.call_no AND NOT t.superseded)
+        ) ORDER BY m.call_no)
+        FROM conductor.model_calls m WHERE m.session_id = s.id AND NOT m.superseded AND m.call_no < $3
+        AND m.purpose <> 'no_summary'
+        -- What the last summary stands for need not be read.
+        AND m.call_no >= greatest($2, (SELECT max(l.call_no) FROM conductor.model_calls l WHERE l.session_id = s.id
+          AND NOT l.superseded AND l.purpose = 'summary' AND l.call_no < $3))) AS rows
+    FROM conductor.sessions s WHERE s.id = $1
+"""
+"""What came after a prefix, with where the session stands, in one statement: a step begins with it."""
+
+
+async def _opening(connection: Connection, session_id: str) -> Prefix | None:
     """What was said before the first model call."""
     session = await connection.fetchrow(
-        "SELECT org_id, system_prompt, tools, output_schema FROM conductor.sessions WHERE id = $1", session_id
+        "SELECT org_id, system_prompt, tools, output_schema, (SELECT jsonb_agg(jsonb_build_object('role', m.role, 'body', m.body) "
+        "ORDER BY m.part) FROM conductor.messages m WHERE m.session_id = s.id AND m.call_no = 0) AS said "
+        "FROM conductor.sessions s WHERE id = $1",
+        session_id,
     )
-    said = await connection.fetch(
-        "SELECT role, body FROM conductor.messages WHERE session_id = $1 AND call_no = 0 ORDER BY part", session_id
-    )
-    assert session is not None
+    if session is None:
+        return None
+    said = session["said"] or []
     system = [session["system_prompt"], *(m["body"] for m in said if m["role"] == "system")]
     turns: list[Turn] = [
         UserTurn(text=m["body"]) if m["role"] == "user" else AssistantTurn(text=m["body"])
@@ -230,54 +254,46 @@ def _with_messages(prefix: Prefix, written: list[Any], call_no: int) -> Prefix:
     return replace(prefix.and_then([UserTurn(text=body) for body in taken], prefix.before), last_message=taken[-1])
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What one look at a session found."""
+
+    conversation: Conversation
+    final: Prefix
+    """How much of the conversation is final."""
+    run_id: str | None
+    """The run that may write to the session."""
+    ended: bool
+    answered: bool
+    """Whether the model call that was asked about has its answer already."""
+
+
 async def conversation(
     connection: Connection, session_id: str, before: int, known: Prefix | None = None
-) -> tuple[Conversation, Prefix]:
-    """Everything said before model call `before`, and how much of that is final.
+) -> Reading | None:
+    """Everything said before model call `before`, as one moment of the store has it; None if there is no such session.
 
     `known`: what an earlier call of this run was given as final; only what came since is read.
     """
     prefix = known if known is not None and known.before <= before else await _opening(connection, session_id)
-    flags = await connection.fetchrow(
-        "SELECT cancel_requested_at IS NOT NULL AS cancel_requested, cost_usd, EXISTS (SELECT FROM conductor.model_calls m WHERE "
-        "m.session_id = s.id AND m.superseded) AS set_back, "
-        # What people wrote since the start; what came with it is in the opening.
-        "(SELECT jsonb_agg(jsonb_build_object('body', w.body, 'call_no', w.call_no) ORDER BY w.call_no, w.part) "
-        "FROM conductor.messages w WHERE w.session_id = s.id AND w.call_no > 0 AND w.call_no >= $2 AND w.call_no <= $3) AS written "
-        "FROM conductor.sessions s WHERE id = $1",
-        session_id,
-        prefix.before,
-        before,
-    )
-    rows = await connection.fetch(
-        "SELECT call_no, model, purpose, answer, (SELECT jsonb_agg(jsonb_build_object('provider_id', t.provider_id, 'tool', t.tool, "
-        "'notes', t.notes, 'content', t.result -> 'content', 'ok', t.result -> 'ok', 'final', t.state = ANY($4)) ORDER BY t.idx) "
-        "FROM conductor.tool_calls t WHERE t.session_id = m.session_id AND t.call_no = m.call_no AND NOT t.superseded) AS calls "
-        "FROM conductor.model_calls m WHERE session_id = $1 AND NOT superseded AND call_no < $3 AND purpose <> 'no_summary' "
-        # What the last summary stands for need not be read.
-        "AND call_no >= greatest($2, (SELECT max(s.call_no) FROM conductor.model_calls s WHERE s.session_id = $1 "
-        "AND NOT s.superseded AND s.purpose = 'summary' AND s.call_no < $3)) ORDER BY call_no",
-        session_id,
-        prefix.before,
-        before,
-        _FINAL,
-    )
-    assert flags is not None
-    written = flags["written"] or []
+    found = None if prefix is None else await connection.fetchrow(_SINCE, session_id, prefix.before, before, _FINAL)
+    if prefix is None or found is None:
+        return None
+    rows, written = found["rows"] or [], found["written"] or []
     first_open = next((n for n, row in enumerate(rows) if not all(c["final"] for c in row["calls"] or ())), len(rows))
     prefix = extended(prefix, rows[:first_open], written)
     whole = extended(prefix, rows[first_open:], written)
     whole = _with_messages(whole, written, before)
-    found = Conversation(
+    said = Conversation(
         org_id=whole.org_id,
         system=whole.system,
         turns=whole.turns,
         tools=whole.tools,
-        cancel_requested=flags["cancel_requested"],
-        set_back=flags["set_back"],
-        cost_usd=flags["cost_usd"],
+        cancel_requested=found["cancel_requested"],
+        set_back=found["set_back"],
+        cost_usd=found["cost_usd"],
         output_schema=whole.output_schema,
         turns_sha256=whole.turns_sha256,
         native_models=whole.native_models,
     )
-    return found, prefix
+    return Reading(said, prefix, found["run_id"], found["ended"], found["answered"])

@@ -143,7 +143,11 @@ class _AnotherRunError(Exception):
 
 async def _claim(writer: Writer, fence: Fence, run_id: str) -> None:
     """Make `run_id` the session's run, and supersede what this run will do again."""
-    connection, first = writer.connection, writer.row["run_id"] is None
+    if writer.row["run_id"] is None:
+        await _begin(writer, fence, run_id)
+        writer.event("session.started", {"run_id": run_id}, dedupe="started")
+        return
+    connection = writer.connection
     superseded = await connection.fetch(
         "UPDATE conductor.model_calls SET superseded = true WHERE session_id = $1 AND call_no >= $2 AND NOT superseded "
         "RETURNING call_no",
@@ -167,6 +171,11 @@ async def _claim(writer: Writer, fence: Fence, run_id: str) -> None:
         fence.session_id,
         max(fence.next_call_no, 1),
     )
+    await _begin(writer, fence, run_id)
+    writer.event("session.claimed", {"run_id": run_id, "superseded_calls": sorted({r["call_no"] for r in superseded})})
+
+
+async def _begin(writer: Writer, fence: Fence, run_id: str) -> None:
     await writer.update(
         "run_id = $2, clock = 0, retry = NULL, paused = NULL, status = 'running', started_at = coalesce(started_at, clock_timestamp()), "
         "last_call_no = least(last_call_no, $3), start_state = 'started', "
@@ -174,12 +183,6 @@ async def _claim(writer: Writer, fence: Fence, run_id: str) -> None:
         run_id,
         fence.next_call_no - 1,
     )
-    if first:
-        writer.event("session.started", {"run_id": run_id}, dedupe="started")
-    else:
-        writer.event(
-            "session.claimed", {"run_id": run_id, "superseded_calls": sorted({r["call_no"] for r in superseded})}
-        )
 
 
 class Journal:

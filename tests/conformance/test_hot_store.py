@@ -133,7 +133,7 @@ async def test_a_ring_is_heard(hot: Hot) -> None:
     listening = asyncio.create_task(listen())
 
     async def rung() -> bool:
-        await hot.ring(Committed(ORG, session_id, 5, 0))
+        await hot.ring([Committed(ORG, session_id, 5, 0)])
         return heard.is_set()
 
     try:
@@ -157,7 +157,7 @@ async def test_without_redis_nothing_raises(gone: str | None) -> None:
     session_id = new_id("sess")
     await hot.put(ORG, view(session_id, 1))
     await hot.delta(ORG, session_id, 1, 1, "x")
-    await hot.ring(Committed(ORG, session_id, 1, 0))
+    await hot.ring([Committed(ORG, session_id, 1, 0)])
     assert await hot.get(ORG, session_id) is None
     assert "Postgres alone" in (await hot.ping() or "")
     await hot.close()

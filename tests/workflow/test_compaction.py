@@ -134,11 +134,13 @@ async def test_a_reset_before_the_seam_brings_the_turns_back(temporal: Client, s
             )
             from conductor_ai.stores.transcript import conversation
 
-            again, _ = await conversation(connection, session_id, 2)
-            later, _ = await conversation(connection, session_id, 9)
+            again = await conversation(connection, session_id, 2)
+            later = await conversation(connection, session_id, 9)
+    assert again is not None
+    assert later is not None
     assert before.status is Status.COMPLETED
-    assert [turn.role for turn in again.turns] == ["user", "assistant", "tool"]
-    assert later.turns == again.turns
+    assert [turn.role for turn in again.conversation.turns] == ["user", "assistant", "tool"]
+    assert later.conversation.turns == again.conversation.turns
 
 
 async def test_through_claude(temporal: Client, store_url: str, task_queue: str) -> None:
