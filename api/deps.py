@@ -89,4 +89,9 @@ def deps_of(request: Request) -> Deps:
     return deps
 
 
-Needs = Annotated[Deps, Depends(deps_of)]
+async def _injected(request: Request) -> Deps:
+    # FastAPI would hand a plain function to a thread, which costs more than all that the request asks of it.
+    return deps_of(request)
+
+
+Needs = Annotated[Deps, Depends(_injected)]
