@@ -13,7 +13,15 @@ from conductor_ai.contracts.status import CallState
 from conductor_ai.errors import Fenced
 from conductor_ai.stores.postgres import Connection
 from conductor_ai.stores.prefixes import Prefixes
-from conductor_ai.stores.transcript import Conversation, Reading, StoredCall, conversation, counts_as_step, stored_call
+from conductor_ai.stores.transcript import (
+    Conversation,
+    Prefix,
+    Reading,
+    StoredCall,
+    conversation,
+    counts_as_step,
+    stored_call,
+)
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import clean_json
 
@@ -109,22 +117,26 @@ class ModelJournal:
             Fenced: this run may not write any more, so it must not pay for an answer either.
         """
         session_id = fence.session_id
-        if self._prefixes.get(session_id, run_id) is not None:  # so this run has claimed the session before
+        if (known := self._prefixes.get(session_id, run_id)) is not None:  # so this run has claimed the session before
             async with self._journal.database.connection() as connection:
-                found = await self._look(connection, session_id, run_id, call_no)
+                found = await self._look(connection, session_id, run_id, call_no, known)
                 if found.ended:
                     raise Fenced("The session has ended; no model is asked any more.")
                 if found.run_id == run_id:
                     return await self._found(connection, session_id, call_no, found)
 
         async def change(writer: Writer) -> Answer | Conversation:
-            found = await self._look(writer.connection, session_id, run_id, call_no)
+            # What the run before had as final, this one has too: it begins again with a later call (continue-as-new).
+            known = self._prefixes.get(session_id, writer.row["run_id"])
+            found = await self._look(writer.connection, session_id, run_id, call_no, known)
             return await self._found(writer.connection, session_id, call_no, found)
 
         return await self._journal.write(fence, run_id, change)
 
-    async def _look(self, connection: Connection, session_id: str, run_id: str, call_no: int) -> Reading:
-        found = await conversation(connection, session_id, call_no, self._prefixes.get(session_id, run_id))
+    async def _look(
+        self, connection: Connection, session_id: str, run_id: str, call_no: int, known: Prefix | None
+    ) -> Reading:
+        found = await conversation(connection, session_id, call_no, known)
         if found is None:
             raise Fenced("The session was deleted; no model is asked any more.")
         if found.run_id == run_id:

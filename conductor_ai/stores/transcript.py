@@ -188,7 +188,7 @@ _SINCE = """
         AND m.purpose <> 'no_summary'
         -- What the last summary stands for need not be read.
         AND m.call_no >= greatest($2, (SELECT max(l.call_no) FROM conductor.model_calls l WHERE l.session_id = s.id
-          AND NOT l.superseded AND l.purpose = 'summary' AND l.call_no < $3))) AS rows
+          AND NOT l.superseded AND l.purpose = 'summary' AND l.call_no >= $2 AND l.call_no < $3))) AS rows
     FROM conductor.sessions s WHERE s.id = $1
 """
 """What came after a prefix, with where the session stands, in one statement: a step begins with it."""

@@ -69,6 +69,34 @@ async def test_a_long_session_reads_only_what_is_new(place: Place, monkeypatch: 
     assert sum(read) == 9
 
 
+async def test_a_run_goes_on_with_what_the_one_before_remembered(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After continue-as-new a process reads what is new and no more, and it is what one that reads everything sees."""
+    session_id = await place.session()
+    for call_no in range(1, 6):
+        await asked(place.models, session_id, call_no)
+        stored = call()
+        await place.answered(session_id, "run", call_no, stored)
+        await ran(place, session_id, stored, f"result {call_no}")
+    import conductor_ai.stores.transcript as module
+
+    opened = 0
+    opening = module._opening
+
+    async def counted(*given: Any) -> Prefix | None:
+        nonlocal opened
+        opened += 1
+        return await opening(*given)
+
+    monkeypatch.setattr(module, "_opening", counted)
+    place.current[session_id] = "next"
+    remembered = await asked(place.models, session_id, 6, "next")
+    assert opened == 0
+    assert remembered == await asked(ModelJournal(place.journal), session_id, 6, "next")
+    assert len(remembered.turns) == 11
+
+
 async def test_an_unknown_outcome_is_read_again(place: Place) -> None:
     """The outcome of a call is found out after the next model call was asked: the one after that is told."""
     session_id, stored = await place.session(), call()
