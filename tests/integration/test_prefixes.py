@@ -69,9 +69,7 @@ async def test_a_long_session_reads_only_what_is_new(place: Place, monkeypatch: 
     assert sum(read) == 9
 
 
-async def test_a_run_goes_on_with_what_the_one_before_remembered(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_run_goes_on_with_what_the_one_before_remembered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """After continue-as-new a process reads what is new and no more, and it is what one that reads everything sees."""
     session_id = await place.session()
     for call_no in range(1, 6):
