@@ -82,18 +82,30 @@ def written_events(folder: str = "conductor_ai/stores") -> list[WrittenEvent]:
     for file in sorted((ROOT / folder).glob("*.py")):
         path = file.relative_to(ROOT).as_posix()
         functions = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-        seen: set[int] = set()
+        named, seen = _constants(tree_of(path)), set[int]()
         for function in reversed(functions):  # inner ones first: their names are their own
             for node in ast.walk(function):
                 if not isinstance(node, ast.Call) or id(node) in seen:
                     continue
                 seen.add(id(node))
-                found += [WrittenEvent(kind, fields, path) for kind, fields in _events_of(node, function)]
+                found += [WrittenEvent(kind, fields, path) for kind, fields in _events_of(node, function, named)]
     return found
 
 
-def _events_of(call: ast.Call, function: ast.AST) -> list[tuple[str, tuple[str, ...]]]:
-    match call:
+def _constants(module: ast.Module) -> dict[str, ast.Constant]:
+    """Texts that a module gives a name."""
+    return {
+        target.id: value
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(value := node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _events_of(call: ast.Call, function: ast.AST, named: dict[str, ast.Constant]) -> list[tuple[str, tuple[str, ...]]]:
+    args = [named.get(arg.id, arg) if isinstance(arg, ast.Name) else arg for arg in call.args]
+    match ast.Call(func=call.func, args=args, keywords=[]):
         case ast.Call(func=ast.Attribute(attr="event"), args=[kind, body, *_]):
             return [(name, _members(body, function)) for name in _texts(kind)]
         case ast.Call(args=[ast.Constant(value=str(sql)), *rest]) if "INSERT INTO conductor.events" in sql:
