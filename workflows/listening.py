@@ -1,4 +1,5 @@
-"""What people send to a session: decisions, pauses, limits, messages. Each answer is a verdict, and each handler but one synchronous.
+"""What people send to a session: decisions, pauses, limits, messages. Each answer is a verdict. Only handlers that must wait for the store
+are not synchronous.
 
 Everything but a budget comes both as an update, from the API, which needs the answer, and as a signal, from Temporal's UI or
 command line, where nobody can prove who sent it.
@@ -31,7 +32,9 @@ class Listening:
     _ledger: Ledger
     _control: Control
     _closing: bool
-    """True once the end is being written: whatever comes now is told so."""
+    """True while the end is being written: whatever comes now is told so, but for messages, which may put it off."""
+    _over: bool
+    """True once it is written."""
 
     async def record(self, change: Change) -> None:
         """Have a change written."""
@@ -106,14 +109,11 @@ class Listening:
         self._receive(notice)
 
     @workflow.update(name=names.MESSAGE)
-    def on_message(self, notice: MessageNotice) -> ControlAnswer:
-        """A message from the API. Its text is in the store."""
-        return self._message(notice)
-
-    def _message(self, notice: MessageNotice) -> ControlAnswer:
+    async def on_message(self, notice: MessageNotice) -> ControlAnswer:
+        """A message from the API. Its text is in the store, so an end that is being written now may be put off for it."""
         if self._closing:
-            return ControlAnswer(kind=ControlKind.CLOSED)
-        return self._receive(notice)
+            await workflow.wait_condition(lambda: self._over or not self._closing)
+        return ControlAnswer(kind=ControlKind.CLOSED) if self._over else self._receive(notice)
 
     def _receive(self, notice: MessageNotice) -> ControlAnswer:
         return self._control.receive(notice, idle=self._state.idle and not self._control.inbox)

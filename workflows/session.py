@@ -70,7 +70,7 @@ class Session(Listening):
         """Calls of the last answer that had their result when it came: no activity of their own shows them."""
         self._end: End | None = None
         """Where the session stands if nobody writes: set while only a message leads on."""
-        self._closing = False
+        self._closing = self._over = False
         self._unrecorded: list[Change] = []
         self._recording = asyncio.Lock()
         self._attributes: tuple[str, bool] = ("pending", False)
@@ -99,6 +99,7 @@ class Session(Listening):
             # Somebody wrote before the end could be written, and may have been told that it will be read.
             self._closing = False
             self._control.take(outcome.unread)
+        self._over = True
         self.show(outcome.status.value)
         await self._handlers_finished()
         if outcome.status is Status.CANCELLED:

@@ -9,7 +9,7 @@ import pytest
 from temporalio.client import Client
 
 from conductor_ai import names
-from conductor_ai.contracts.control import ControlKind, MessageNotice
+from conductor_ai.contracts.control import ControlAnswer, ControlKind, MessageNotice
 from conductor_ai.contracts.session import FinishInput, FinishOutcome
 from conductor_ai.contracts.status import Phase, Status, StopReason
 from conductor_ai.errors import Code, ModelFailure
@@ -138,20 +138,67 @@ async def test_messages_before_and_after_are_both_read(
     assert (view.status, {m.status for m in view.messages}) == (Status.COMPLETED, {"read"})
 
 
-async def test_a_message_that_is_refused_meanwhile_leaves_the_end_as_it_was(
+async def asked(r: Rig, posted: Posted) -> "asyncio.Task[ControlAnswer | None]":
+    """Bring its notice by update, and wait until the workflow has it."""
+    notice = MessageNotice(message_id=posted.message_id)
+    task = asyncio.create_task(r.engine.control(posted.session_id, names.MESSAGE, notice, seconds=20))
+
+    async def there() -> bool:
+        async for event in r.handle(posted.session_id).fetch_history_events():
+            if event.HasField("workflow_execution_update_accepted_event_attributes"):
+                return True
+        return False
+
+    await wait_until(there, "the workflow to take the update", 20)
+    return task
+
+
+async def test_an_update_during_the_end_is_answered_by_it(
     temporal: Client, store_url: str, task_queue: str, gate: Gate
 ) -> None:
-    """The update finds the session ending, so the message is taken back: the model is not asked about nothing."""
+    """Nobody is told that the session is ending before it has: it goes on with the message, and the answer says so."""
+    async with running(temporal, store_url, task_queue, answer("too early"), answer("now I know")) as (r, controls):
+        session_id = await r.start("first")
+        await asyncio.wait_for(gate.before.wait(), 20)
+        task = await asked(r, await post(controls, session_id, "one more thing"))
+        assert not task.done()
+        gate.write.set()
+        gate.answer.set()
+        answered = await task
+        view = await r.ended(session_id)
+    assert answered is not None
+    assert answered.kind in (ControlKind.ACCEPTED, ControlKind.UNCHANGED)
+    assert (view.final_answer, [m.status for m in view.messages]) == ("now I know", ["read", "read"])
+
+
+async def test_an_update_that_an_end_refuses(temporal: Client, store_url: str, task_queue: str, gate: Gate) -> None:
+    """The session fails, which no message puts off: the caller hears that it has ended, and the message can be taken back."""
+    refused = ModelFailure("Bad key.", code=Code.MODEL_AUTHENTICATION, retryable=False, kind="authentication")
+    async with running(temporal, store_url, task_queue, refused) as (r, controls):
+        session_id = await r.start("first")
+        await asyncio.wait_for(gate.before.wait(), 20)
+        posted = await post(controls, session_id, "one more thing")
+        task = await asked(r, posted)
+        gate.write.set()
+        gate.answer.set()
+        answered = await task
+        assert await controls.withdraw(posted)
+        view = await r.ended(session_id)
+    assert answered is not None
+    assert answered.kind is ControlKind.CLOSED
+    assert [m.content for m in view.messages] == ["first"]
+
+
+async def test_a_message_that_is_taken_back_meanwhile_leaves_the_end_as_it_was(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate
+) -> None:
+    """Nobody could be told of it, so it was taken back after it had put the end off: the model is not asked about nothing."""
     async with running(temporal, store_url, task_queue, answer("the answer")) as (r, controls):
         session_id = await r.start("first")
         await asyncio.wait_for(gate.before.wait(), 20)
         posted = await post(controls, session_id, "too late")
         gate.write.set()
         await asyncio.wait_for(gate.after.wait(), 20)
-        notice = MessageNotice(message_id=posted.message_id)
-        answered = await r.engine.control(session_id, names.MESSAGE, notice, seconds=10)
-        assert answered is not None
-        assert answered.kind is ControlKind.CLOSED
         assert await controls.withdraw(posted)
         gate.answer.set()
         view = await r.ended(session_id)
