@@ -111,6 +111,7 @@ async def measure(now: Stage, options: argparse.Namespace) -> dict[str, Any]:
         if OTHERS.exists():
             await part("redis_polls", redis_api(now, document))
         await part("waiting", sessions.waiting(now, ours.pids[1:], options.waiting))
+        await part("bare_waiting", sessions.bare_waiting(bare, options.waiting))
         os.kill(ours.pids[1], 15)
         await asyncio.sleep(3)
         await part("polls_without_worker", sessions.polls(now.port, path))

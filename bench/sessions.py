@@ -11,7 +11,7 @@ from typing import Any
 from temporalio.client import Client
 
 from bench.http import Connection
-from bench.stage import Stage, cpu_seconds, memory_bytes
+from bench.stage import Running, Stage, cpu_seconds, memory_bytes
 
 Stamp = dict[tuple[str, str, int], float]
 
@@ -236,3 +236,11 @@ async def waiting(stage: Stage, pids: list[int], count: int, *, wake: int = 50) 
         woken.append((stamps(stage)["tool", started[session_id], 1] - before_one) * 1000)
     own.close()
     return {"count": count, "accepted_s": accepted, "all_waiting_s": settled, **each, **idle, "wake_ms": spread(woken)}
+
+
+async def bare_waiting(bare: Running, count: int) -> dict[str, Any]:
+    """Bare workflows that wait after one step: what each costs their worker."""
+    before = memory_bytes(bare.pids)
+    await bare.order(count, 20, 0)
+    await asyncio.sleep(3)
+    return {"count": count, "worker_kb_each": (memory_bytes(bare.pids) - before) / count / 1000}

@@ -35,29 +35,32 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def _everybody(pids: list[int]) -> set[int]:
+    """These processes and all that descend from them, each once."""
+    return {pid for root in pids for pid in tree(root)}
+
+
 def cpu_seconds(pids: list[int]) -> float:
     """Processor time of these processes, their descendants, and descendants that have ended."""
     total = 0.0
-    for root in pids:
-        for pid in tree(root):
-            try:
-                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            total += sum(int(field) for field in fields[11 : 15 if pid == root else 13]) / TICKS
+    for pid in _everybody(pids):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        total += sum(int(field) for field in fields[11 : 15 if pid in pids else 13]) / TICKS
     return total
 
 
 def memory_bytes(pids: list[int]) -> int:
     """Memory that is these processes' own: what they share is not counted."""
     total = 0
-    for root in pids:
-        for pid in tree(root):
-            try:
-                fields = Path(f"/proc/{pid}/statm").read_text().split()
-            except OSError:
-                continue
-            total += (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+    for pid in _everybody(pids):
+        try:
+            fields = Path(f"/proc/{pid}/statm").read_text().split()
+        except OSError:
+            continue
+        total += (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
     return total
 
 

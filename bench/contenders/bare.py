@@ -44,6 +44,34 @@ class Bare:
         return steps
 
 
+@workflow.defn
+class Waits:
+    """One step, then it waits for somebody, as a session that waits for an approval does."""
+
+    @workflow.init
+    def __init__(self, name: str) -> None:
+        self._waits = False
+        self._go_on = False
+
+    @workflow.run
+    async def run(self, name: str) -> None:
+        """Waits for an hour."""
+        await workflow.execute_activity(bare_model, args=[name, 1, 2], start_to_close_timeout=LIMIT)
+        await workflow.execute_activity(bare_tool, 1, start_to_close_timeout=LIMIT)
+        self._waits = True
+        await workflow.wait_condition(lambda: self._go_on, timeout=timedelta(hours=1))
+
+    @workflow.signal
+    def go_on(self) -> None:
+        """End it."""
+        self._go_on = True
+
+    @workflow.query
+    def waits(self) -> bool:
+        """Whether it waits."""
+        return self._waits
+
+
 class BareTemporal:
     """Client and worker in one process."""
 
@@ -56,15 +84,21 @@ class BareTemporal:
         worker = Worker(
             self._client,
             task_queue="bare",
-            workflows=[Bare],
+            workflows=[Bare, Waits],
             activities=[bare_model, bare_tool],
             workflow_runner=UnsandboxedWorkflowRunner(),
+            max_cached_workflows=12_000,
         )
         await self._stack.enter_async_context(worker)
         return []
 
     async def session(self, name: str, steps: int) -> None:
-        """One workflow."""
+        """One workflow; one without steps is left waiting."""
+        if not steps:
+            waiting = await self._client.start_workflow(Waits.run, name, id=name, task_queue="bare")
+            while not await waiting.query(Waits.waits):
+                await asyncio.sleep(0.1)
+            return
         await self._client.execute_workflow(Bare.run, args=[name, steps], id=name, task_queue="bare")
 
     async def close(self) -> None:
