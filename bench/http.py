@@ -18,13 +18,13 @@ class Connection:
         """Connect."""
         return cls(port, *await asyncio.open_connection("127.0.0.1", port))
 
-    async def raw(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
-        """Send a request and read the whole answer: its status and its body."""
+    async def raw(self, method: str, path: str, body: Any = None, headers: str = "") -> tuple[int, bytes]:
+        """Send a request and read the whole answer: its status and its body. `headers`: more of them, each with its line end."""
         if self._reader.at_eof():  # the server closes connections that were idle for some seconds
             self._writer.close()
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         sent = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{headers}"
         self._writer.write(f"{head}Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
         lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
         length = next((int(line[15:]) for line in lines if line.startswith("content-length:")), 0)

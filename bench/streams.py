@@ -5,6 +5,7 @@ One API process on real stores; sessions are written to as workers would; nothin
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import sys
@@ -16,9 +17,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-import httpx
+import uvloop
 from redis.asyncio import Redis
 
+from bench.http import Connection
 from conductor_ai.contracts.models import ModelReply, Stop, Usage
 from conductor_ai.contracts.session import Fence, FinishInput, SessionInput
 from conductor_ai.contracts.status import StopReason
@@ -71,28 +73,35 @@ class Session:
         await self._ending.finish(FinishInput(fence=fence, stop_reason=StopReason.FINAL_ANSWER), "run")
 
 
-async def follow(http: httpx.AsyncClient, session_id: str, seen: list[int]) -> None:
-    """Read one stream to its end."""
-    async with http.stream("GET", f"/v1/agents/{session_id}/stream") as answer:
-        answer.raise_for_status()
-        async for line in answer.aiter_lines():
-            if line.startswith("id: "):
-                seen.append(int(line[4:]))  # noqa: PERF401 - others look at it meanwhile
+async def follow(port: int, secret: str, session_id: str, seen: list[int]) -> None:
+    """Read one stream to its end, with as little of this process' own time as can be."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
+    head = f"GET /v1/agents/{session_id}/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {secret}\r\n\r\n"
+    writer.write(head.encode())
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    while (line := await reader.readline()) and line != b"0\r\n":  # the last chunk
+        if line.startswith(b"id: "):
+            seen.append(int(line[4:]))
+    writer.close()
 
 
-async def poll(http: httpx.AsyncClient, ids: list[str], until: Callable[[], bool], took: list[float]) -> None:
+async def poll(port: int, secret: str, ids: list[str], until: Callable[[], bool], took: list[float]) -> None:
     """Look at one session after the other."""
-    tags: dict[str, str] = {}
-    at = 0
+    connection, versions, at = await Connection.open(port), dict[str, int](), 0
     while not until():
         session_id = ids[at % len(ids)]
         at += 1
-        headers = {"If-None-Match": tags[session_id]} if session_id in tags else {}
+        headers = f"X-API-Key: {secret}\r\n"
+        if session_id in versions:
+            headers += f'If-None-Match: "{versions[session_id]}"\r\n'
         before = time.perf_counter()
-        answer = await http.get(f"/v1/agents/{session_id}?steps=last", headers=headers)
+        status, body = await connection.raw("GET", f"/v1/agents/{session_id}?steps=last", headers=headers)
         took.append(time.perf_counter() - before)
-        assert answer.status_code in (200, 304), answer.text
-        tags[session_id] = answer.headers["etag"]
+        assert status in (200, 304), body
+        if status == 200:
+            versions[session_id] = json.loads(body)["version"]
+    connection.close()
 
 
 async def measure(clients: int, sessions: int, pollers: int, seconds: float, rate: float) -> None:
@@ -124,22 +133,12 @@ async def measure(clients: int, sessions: int, pollers: int, seconds: float, rat
             await Sessions(journal).create(NewSession(given, (Message("user", "Do it."),)), None)
             made.append(Session(journal, given.session_id))
         port = await _serve(stack, folder, url, redis.url, clients)
-        limits = httpx.Limits(max_connections=None)
-        http = await stack.enter_async_context(
-            httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port[0]}",
-                headers={"X-API-Key": secret},
-                limits=limits,
-                timeout=60,
-                trust_env=False,
-            )
-        )
-        await _ready(http)
+        await _ready(port[0])
         before = memory_mb(port[1])
         seen: list[list[int]] = [[] for _ in range(clients)]
         readers: list[asyncio.Task[None]] = []
         for n in range(clients):  # a few at a time: a client that connects and then is too busy to ask is cut off
-            readers.append(asyncio.create_task(follow(http, made[n % sessions].session_id, seen[n])))
+            readers.append(asyncio.create_task(follow(port[0], secret, made[n % sessions].session_id, seen[n])))
             if n % 20 == 19:
                 while not all(seen[: n + 1]):
                     await asyncio.sleep(0.02)
@@ -154,7 +153,7 @@ async def measure(clients: int, sessions: int, pollers: int, seconds: float, rat
         took: list[float] = []
         ids = [session.session_id for session in made]
         polling = [
-            asyncio.create_task(poll(http, ids[n:] + ids[:n], lambda: time.monotonic() > stop, took))
+            asyncio.create_task(poll(port[0], secret, ids[n:] + ids[:n], lambda: time.monotonic() > stop, took))
             for n in range(pollers)
         ]
         writing, at = 0, 0
@@ -221,12 +220,15 @@ async def _serve(stack: AsyncExitStack, folder: Path, url: str, redis_url: str, 
     return port, process.pid
 
 
-async def _ready(http: httpx.AsyncClient) -> None:
+async def _ready(port: int) -> None:
     async def answers() -> bool:
         try:
-            return (await http.get("/livez")).status_code == 200
-        except httpx.TransportError:
+            connection = await Connection.open(port)
+            status, _ = await connection.raw("GET", "/livez")
+        except OSError:
             return False
+        connection.close()
+        return status == 200
 
     await _until(answers)
 
@@ -246,7 +248,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rate", type=float, default=20, help="steps written a second")
     given = parser.parse_args()
-    asyncio.run(measure(given.clients, given.sessions, given.pollers, given.seconds, given.rate))
+    uvloop.run(measure(given.clients, given.sessions, given.pollers, given.seconds, given.rate))
 
 
 if __name__ == "__main__":
