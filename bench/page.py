@@ -54,7 +54,10 @@ def _bare_steps(run: Run) -> float | None:
     return wait * rate / 1000 if wait and rate else None
 
 
-TWO_CORES = "Every process of the run shares two cores, and a wait for one of them is in each late figure."
+TWO_CORES = (
+    "Every process of the run shares two cores of a virtual machine, whose own speed differs from run to run; a wait for a core is in each "
+    "late figure."
+)
 TWO_COMMITS = "Two commits and the JSON of a step's rows are left; see below what they cost."
 NO_FASTER_THAN_BARE = (
     "A bare loop, which stores nothing and answers nobody, is itself less than 1.8 times as fast on this server. Conductor keeps step "
@@ -147,8 +150,8 @@ TARGETS = (
         "at least 1",
         lambda r: _quotient(r, ("polls", "per_second"), ("redis_polls", "per_second")),
         lambda v: v >= 1,
-        why="Each poll also checks who asks and what for, asks Postgres whether the copy in Redis is the newest, and validates it; the contender does "
-        "none of it. One API process serves them here; more processes serve more.",
+        why="Each poll also checks who asks and what for, asks Postgres whether the copy in Redis is the newest, and validates that; the contender does none of it."
+        " One API process serves them here; more processes serve more.",
     ),
     Target(
         "a step visible to a long poll after the model's answer, p99",
@@ -190,7 +193,7 @@ TARGETS = (
         lambda v: v <= 60,
         " KB",
         0,
-        "A bare workflow that waits after one step costs nearly as much (below): what Temporal's core and SDK hold. On top come the session's "
+        "Half of it a bare workflow that waits after one step costs, too (below): what Temporal's core and SDK hold. On top come the session's "
         "input, its state and the details that Temporal's UI shows. CONDUCTOR_MAX_CACHED_WORKFLOWS bounds all of it: what is not in memory is replayed, from a "
         "history that stays short.",
     ),
@@ -221,20 +224,22 @@ def _middle(runs: Iterable[Run], figure: Callable[[Run], float | None]) -> float
 
 
 def _targets(runs: list[Run]) -> list[str]:
-    lines = ["| what | wanted | measured | met |", "|---|---|---|---|"]
+    lines = ["| what | wanted | median | each run | met |", "|---|---|---|---|---|"]
     whys = []
     for target in TARGETS:
         value = _middle(runs, target.figure)
         if value is None:
-            lines.append(f"| {target.what} | {target.wanted} | not measured | |")
+            lines.append(f"| {target.what} | {target.wanted} | not measured | | |")
             continue
         met = target.met(value)
         note = ""
         if not met and target.why:
-            whys.append(target.why)
-            note = f" ({len(whys)})"
+            if target.why not in whys:
+                whys.append(target.why)
+            note = f" ({whys.index(target.why) + 1})"
         shown = f"{value:.{target.digits}f}{target.unit}"
-        lines.append(f"| {target.what} | {target.wanted} | {shown} | {'yes' if met else 'no'}{note} |")
+        each = ", ".join(f"{one:.{target.digits}f}" for run in runs if (one := target.figure(run)) is not None)
+        lines.append(f"| {target.what} | {target.wanted} | {shown} | {each} | {'yes' if met else 'no'}{note} |")
     steps = runs[-1]["machine"]["history_steps"]
     numbered = [f"{number}. {why}" for number, why in enumerate(whys, 1)]
     return [*(line.replace("500 steps", f"{steps} steps") for line in lines), "", *numbered]

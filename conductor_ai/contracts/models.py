@@ -1,5 +1,6 @@
 """What passes between the session and a model, whatever the provider."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -104,7 +105,7 @@ class ModelRequest(Contract):
     """Our id of the model, a row of the catalog or `provider:name`."""
     system: str
     """The system prompt; may be empty."""
-    turns: tuple[Turn, ...]
+    turns: Sequence[Turn]
     tools: tuple[ToolSpec, ...]
     max_output_tokens: int = 8192
     summary: bool = False
