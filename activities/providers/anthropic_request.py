@@ -1,6 +1,5 @@
 """From our request to the body of the Messages API. Pure."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from activities.providers.history import NOTHING_SAID, Asked, Said, SentCall, arrange
@@ -84,7 +83,7 @@ def tools(specs: tuple[ToolSpec, ...], *, strict: bool, taken: tuple[int, int] =
     return made
 
 
-def messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+def messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
     """The conversation in alternating roles, results first in the message after their calls."""
     made: list[dict[str, Any]] = []
 

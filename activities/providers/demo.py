@@ -4,7 +4,6 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Sequence
 from decimal import Decimal
 
 from activities.providers.base import Listener
@@ -109,7 +108,7 @@ def _answer(request: ModelRequest, text: str) -> str:
     return f"{LABEL} {json.dumps(example(request.output_schema), ensure_ascii=False)}"
 
 
-def _results(after: Sequence[object]) -> str:
+def _results(after: tuple[object, ...]) -> str:
     lines = [
         f"- {turn.tool}{'' if turn.ok else ' (not ok)'}: {turn.text}" for turn in after if isinstance(turn, ResultTurn)
     ]

@@ -5,7 +5,7 @@ a tool that is missing, does not ask again for what people denied, and its answe
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -87,7 +87,7 @@ class _Step:
     wanted: Callable[[_Scene], bool]
 
 
-def next_move(turns: Sequence[Turn], tools: frozenset[str]) -> Move:
+def next_move(turns: tuple[Turn, ...], tools: frozenset[str]) -> Move:
     """Decide about the next answer."""
     scene = _scene(turns, tools)
     for step in _STEPS:
@@ -107,7 +107,7 @@ def read_outcome(result: ResultTurn) -> Outcome:
     return Outcome.FAILED
 
 
-def since_last_user(turns: Sequence[Turn]) -> tuple[str, Sequence[Turn]]:
+def since_last_user(turns: tuple[Turn, ...]) -> tuple[str, tuple[Turn, ...]]:
     """The last message of a person, and everything after it."""
     for at in range(len(turns) - 1, -1, -1):
         turn = turns[at]
@@ -116,7 +116,7 @@ def since_last_user(turns: Sequence[Turn]) -> tuple[str, Sequence[Turn]]:
     return "", turns
 
 
-def _scene(turns: Sequence[Turn], tools: frozenset[str]) -> _Scene:
+def _scene(turns: tuple[Turn, ...], tools: frozenset[str]) -> _Scene:
     task, after = since_last_user(turns)
     asked = {call.provider_id for turn in after if isinstance(turn, AssistantTurn) for call in turn.calls}
     results = {turn.provider_id: turn for turn in after if isinstance(turn, ResultTurn)}

@@ -1,6 +1,5 @@
 """From our request to the body of a chat completion. Pure."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from activities.providers import react
@@ -53,7 +52,7 @@ def body(request: ModelRequest, model: Model, *, openrouter: bool, formats: bool
     return made
 
 
-def messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+def messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
     """The conversation; each call is followed by its result."""
     made: list[dict[str, Any]] = []
     for item in arrange(turns):

@@ -1,7 +1,6 @@
 """ReAct in JSON, for models without native tool use: what they are told, and how strictly they are read. Pure."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +75,7 @@ def system(prompt: str, tools: tuple[ToolSpec, ...], output_schema: JsonObject |
     return "\n\n".join(part for part in (prompt.strip(), FORMAT, output, described) if part)
 
 
-def messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+def messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
     """The conversation as plain text in alternating roles: actions as the JSON they were, results as observations."""
     made: list[dict[str, Any]] = []
 

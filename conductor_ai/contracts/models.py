@@ -1,6 +1,5 @@
 """What passes between the session and a model, whatever the provider."""
 
-from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -105,7 +104,7 @@ class ModelRequest(Contract):
     """Our id of the model, a row of the catalog or `provider:name`."""
     system: str
     """The system prompt; may be empty."""
-    turns: Sequence[Turn]
+    turns: tuple[Turn, ...]
     tools: tuple[ToolSpec, ...]
     max_output_tokens: int = 8192
     summary: bool = False

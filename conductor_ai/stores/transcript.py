@@ -11,7 +11,6 @@ from conductor_ai.contracts.models import AssistantTurn, ModelReply, ResultTurn,
 from conductor_ai.contracts.status import CallState
 from conductor_ai.contracts.tools import Facts, ToolResult
 from conductor_ai.digest import chained_sha256
-from conductor_ai.growing import Growing
 from conductor_ai.stores.call_words import told
 from conductor_ai.stores.postgres import Connection
 from conductor_ai.text import TO_MODEL_BYTES, shorten
@@ -55,7 +54,7 @@ class Conversation:
 
     org_id: str
     system: str
-    turns: Sequence[Turn]
+    turns: tuple[Turn, ...]
     tools: tuple[str, ...]
     cancel_requested: bool
     set_back: bool
@@ -79,7 +78,7 @@ class Prefix:
     system: str
     tools: tuple[str, ...]
     output_schema: JsonObject | None
-    turns: Growing[Turn]
+    turns: tuple[Turn, ...]
     turns_sha256: str
     characters: int
     """Of its turns as JSON."""
@@ -98,7 +97,7 @@ class Prefix:
         return replace(
             self,
             before=before,
-            turns=self.turns.and_then(turns),
+            turns=(*self.turns, *turns),
             turns_sha256=sha256,
             characters=characters,
             native_models=self.native_models | native,
@@ -106,7 +105,7 @@ class Prefix:
 
     def summarised(self, summary: str, before: int) -> "Prefix":
         """The same with a summary in the place of all its turns."""
-        nothing = replace(self, turns=Growing(), turns_sha256="", characters=0)
+        nothing = replace(self, turns=(), turns_sha256="", characters=0)
         return nothing.and_then([UserTurn(text=beginning(summary, self.last_message))], before)
 
 
@@ -217,7 +216,7 @@ async def _opening(connection: Connection, session_id: str) -> Prefix | None:
         org_id=session["org_id"],
         system="\n\n".join(part for part in system if part),
         tools=tuple(session["tools"]),
-        turns=Growing(),
+        turns=(),
         turns_sha256="",
         characters=0,
         output_schema=session["output_schema"],

@@ -8,7 +8,6 @@ import pytest
 from conductor_ai.contracts.models import ResultTurn
 from conductor_ai.contracts.status import CallState
 from conductor_ai.contracts.tools import ToolResult
-from conductor_ai.growing import Growing
 from conductor_ai.stores.model_journal import Answer, ModelJournal
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.prefixes import Prefixes
@@ -131,7 +130,7 @@ async def test_a_reset_is_not_remembered(place: Place) -> None:
 def test_memory_has_a_bound() -> None:
     """The session that was used longest ago is forgotten first; another run of a session finds nothing."""
     one = Prefix(
-        before=1, org_id="o", system="", tools=(), output_schema=None, turns=Growing(), turns_sha256="", characters=40
+        before=1, org_id="o", system="", tools=(), output_schema=None, turns=(), turns_sha256="", characters=40
     )
     known = Prefixes(most_characters=100)
     known.put("a", "run", one)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from activities.providers.demo_script import parse, remaining
 from conductor_ai.compaction import LAST_MESSAGE, LEAST_PART, beginning, fitted, record, usable
 from conductor_ai.contracts.models import AssistantTurn, ModelReply, ProposedCall, ResultTurn, Stop, Turn, UserTurn
-from conductor_ai.growing import Growing
 from conductor_ai.stores.transcript import Prefix, extended
 
 PARTS = st.lists(st.text(st.characters(codec="utf-8"), max_size=400), min_size=1, max_size=30)
@@ -76,7 +75,7 @@ OPENING = Prefix(
     system="",
     tools=(),
     output_schema=None,
-    turns=Growing(),
+    turns=(),
     turns_sha256="",
     characters=0,
     last_message="the task",
