@@ -5,6 +5,8 @@ Everything but a budget comes both as an update, from the API, which needs the a
 command line, where nobody can prove who sent it.
 """
 
+from datetime import timedelta
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
@@ -90,6 +92,9 @@ class Listening:
     @workflow.update(name=names.SET_BUDGET)
     async def on_set_budget(self, request: BudgetRequest) -> ControlAnswer:
         """New limits from the API. Merged here and written in this order; the answer says that they are stored."""
+        # After a reset Temporal sends this again, and it is handled before what the same activation says of a model call: that call
+        # would look open, and its answer be taken back. One timer later everything that is known has been handled.
+        await workflow.sleep(timedelta(milliseconds=1))
         if self._closing:
             return ControlAnswer(kind=ControlKind.CLOSED)
         answer = self._control.set_limits(request, self._state.tally)

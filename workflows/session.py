@@ -345,6 +345,8 @@ class Session(Listening):
                 suggested=workflow.info().is_continue_as_new_suggested(),
             )
             and not self._ledger.waiting
+            # Where the session stands if nobody writes is not carried over: first it is seen whether a message leads on.
+            and self._end is None
             and workflow.all_handlers_finished()
         )
 

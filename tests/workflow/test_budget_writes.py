@@ -7,15 +7,20 @@ from typing import Any
 import pytest
 from temporalio.client import Client, WorkflowUpdateStage
 
+from activities.providers.base import Listener
 from conductor_ai import names, ports
 from conductor_ai.contracts.control import BudgetRequest, ControlAnswer, ControlKind, LimitName, Limits
+from conductor_ai.contracts.models import ModelReply, ModelRequest
 from conductor_ai.contracts.session import RecordInput, RecordOutcome
 from conductor_ai.contracts.status import Phase, Status
 from conductor_ai.stores.call_changes import Changes
 from tests.fixtures_servers import wait_until
-from tests.gates import Held, activity_worker, workflow_worker
-from tests.rig import Rig, answer, rig
+from tests.gates import Held, activity_worker, reset_before, workflow_worker
+from tests.rig import Rig, answer, calls, rig
+from tests.tools import FakeTool
 from tests.workflow.test_conversation import phase
+
+FETCH = calls(("web_fetch", {"text": "x"}))
 
 
 def asks(name: LimitName, value: int) -> BudgetRequest:
@@ -135,3 +140,44 @@ async def test_it_claims_no_answer_that_is_to_come(temporal: Client, store_url: 
             await phase(r, session_id, Phase.AWAITING_INPUT)
             await handle.cancel()
             await r.ended(session_id)
+
+
+class HeldFrom(Held):
+    """Stops at one request and at all after it, until it is let go."""
+
+    async def complete(self, request: ModelRequest, listener: Listener, /) -> ModelReply:
+        """The next step."""
+        reply = await super().complete(request, listener)
+        if len(self.requests) > self._at:
+            await self.go_on.wait()
+        return reply
+
+
+async def test_after_a_reset_it_takes_back_no_answer_that_is_kept(
+    temporal: Client, store_url: str, task_queue: str
+) -> None:
+    """Reset to the moment when an answer came, after a change of the budget: Temporal sends the change again, together with
+    the answer. The new run writes it behind that answer, and the next call is asked with it."""
+    tool = FakeTool()
+    provider = HeldFrom([FETCH, answer("of the old run"), answer("of the new run")], at=2)
+    async with rig(temporal, store_url, task_queue, provider=provider, tools=[tool]) as r:
+        session_id = await r.start(limits=Limits(max_total_tokens=100_000))
+        await asyncio.wait_for(provider.asked.wait(), 20)
+        assert (await told(r, session_id, asks("max_total_tokens", 200_000))).kind is ControlKind.ACCEPTED
+        await reset_before(r, session_id, "call_model", index=1)
+        written: list[RecordInput] = []
+
+        async def both() -> bool:
+            written.clear()
+            async for event in r.handle(session_id).fetch_history_events():
+                attributes = event.activity_task_scheduled_event_attributes
+                if attributes.activity_type.name == ports.RECORD:
+                    written.extend(await r.client.data_converter.decode(attributes.input.payloads, [RecordInput]))
+            return bool(written) and len(provider.requests) == 3
+
+        await wait_until(both, "the write and the call of the new run", 20)
+        provider.go_on.set()
+        view = await r.ended(session_id)
+    assert [change.fence.next_call_no for change in written] == [2]
+    assert [turn.role for turn in provider.requests[-1].turns] == ["user", "assistant", "tool"]
+    assert (view.status, view.final_answer, len(tool.runs)) == (Status.COMPLETED, "of the new run", 1)
