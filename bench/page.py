@@ -321,8 +321,8 @@ def write(runs: list[Run], path: Path) -> None:
         "",
         "Servers, the same for everybody and in the same run: Temporal's dev server with SQLite in WAL mode, `synchronous=full`, and "
         "`history.transferProcessorMaxPollRPS=2000` (as shipped it dispatches 20 tasks a second, which makes each step 100 ms for all that run on "
-        "Temporal); Postgres with `fsync` and `synchronous_commit` on; Redis. Workflows are not sandboxed, as Conductor runs them. Conductor's processes run on "
-        "uvloop, as shipped; the others on asyncio's own loop, as they come.",
+        "Temporal); Postgres with `fsync` and `synchronous_commit` on; Redis. Workflows are not sandboxed, as Conductor runs them. Conductor's API and a "
+        "worker that runs no code are on uvloop, as shipped; the others on asyncio's own loop, as they come.",
         "",
         "The job: sessions whose model answers at once and asks for one trivial call a step. A model that takes 2 s makes all of these "
         "figures 1 % of a step; what counts then is processor, memory and how long sessions stay as quick as they were.",

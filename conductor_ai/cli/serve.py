@@ -10,6 +10,7 @@ from conductor_ai import wiring
 from conductor_ai.cli.codes import ExitCode
 from conductor_ai.cli.health import show_checks
 from conductor_ai.cli.screen import console
+from conductor_ai.contracts.tools import Queue
 from conductor_ai.doctor import Check, effective
 from conductor_ai.errors import ConfigurationError
 from conductor_ai.settings import Settings, environment, load
@@ -18,7 +19,9 @@ from conductor_ai.stores.access import Role
 
 def worker(settings: Settings) -> ExitCode:
     """Serves the task queues until it is told to stop."""
-    uvloop.run(wiring.run_worker(settings))
+    runs_code = Queue.SANDBOX.value in settings.worker_queues and settings.sandbox != "off"
+    # uvloop cannot start a program as another user, as sandboxes that are plain processes are started.
+    (asyncio.run if runs_code else uvloop.run)(wiring.run_worker(settings))
     return ExitCode.COMPLETED
 
 
