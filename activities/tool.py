@@ -115,9 +115,8 @@ class ToolActivities:
         async with beating():
             found = await self._load(session_id, request.call_id)
             call = found.call
-            if (
-                call.round != request.round
-            ):  # an attempt or a run before this one found that people have to be asked again
+            if call.round != request.round:
+                # An attempt or a run before this one found that people have to be asked again.
                 state = call.state if call.state.settled else CallState.READY
                 return ToolOutcome(call_id=call.call_id, state=state, round=call.round, call=self._ref(found, call))
             tool, arguments = self._gate(call, request.arguments_sha256)

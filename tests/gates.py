@@ -5,16 +5,20 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+from temporalio import workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from conductor_ai import names
 from conductor_ai.contracts.models import ModelReply, ModelRequest
+from conductor_ai.contracts.session import ModelOutcome, SessionInput, SessionResult
 from conductor_ai.contracts.status import Status
 from conductor_ai.names import new_id
 from conductor_ai.testing.scripted import Listener, ScriptedProvider
 from tests.rig import Rig
+from workflows.loop import AskModel
 from workflows.session import Session
 
 SAME = {
@@ -72,6 +76,24 @@ async def reset_before(r: Rig, session_id: str, activity: str, *, index: int = 0
         )
     )
     return response.run_id
+
+
+@workflow.defn(name=names.WORKFLOW)
+class Changed(Session):
+    """The session as a careless upgrade might leave it: it does something first that its history knows nothing of."""
+
+    @workflow.init
+    def __init__(self, session: SessionInput) -> None:
+        super().__init__(session)
+
+    @workflow.run
+    async def run(self, session: SessionInput) -> SessionResult:
+        """As before."""
+        return await super().run(session)
+
+    async def _ask_model(self, ask: AskModel, *, only_messages: bool) -> ModelOutcome | None:
+        await asyncio.sleep(1)
+        return await super()._ask_model(ask, only_messages=only_messages)
 
 
 @asynccontextmanager

@@ -12,36 +12,18 @@ from temporalio.client import Client
 
 from conductor_ai import names
 from conductor_ai.contracts.explain import Reason
-from conductor_ai.contracts.session import ModelOutcome, SessionInput, SessionResult
+from conductor_ai.contracts.session import SessionInput, SessionResult
 from conductor_ai.stores.hot import Hot
 from tests.fixtures_api import Api
 from tests.fixtures_line import Line
-from tests.gates import Held, activity_worker, workflow_worker
+from tests.gates import Changed, Held, activity_worker, workflow_worker
 from tests.integration.test_api_explain import moment, stack, start, until, why
 from tests.rig import answer, calls
 from tests.tools import FakeTool
-from workflows.loop import AskModel, End
+from workflows.loop import End
 from workflows.session import Session
 
 QUERY = calls(("sql_query", {"text": "x"}))
-
-
-@workflow.defn(name=names.WORKFLOW)
-class OtherCode(Session):
-    """The session as a careless upgrade might leave it: it does something first that its history knows nothing of."""
-
-    @workflow.init
-    def __init__(self, session: SessionInput) -> None:
-        super().__init__(session)
-
-    @workflow.run
-    async def run(self, session: SessionInput) -> SessionResult:
-        """As before."""
-        return await super().run(session)
-
-    async def _ask_model(self, ask: AskModel, *, only_messages: bool) -> ModelOutcome | None:
-        await asyncio.sleep(1)
-        return await super()._ask_model(ask, only_messages=only_messages)
 
 
 @workflow.defn(name=names.WORKFLOW)
@@ -69,7 +51,7 @@ async def _waiting(api: Api) -> tuple[str, dict[str, Any]]:
     return session_id, approval
 
 
-@pytest.mark.parametrize("code", [OtherCode, Faulty], ids=["nondeterministic", "raises"])
+@pytest.mark.parametrize("code", [Changed, Faulty], ids=["nondeterministic", "raises"])
 async def test_workers_that_cannot_run_its_code(
     code: type[Session], temporal: Client, store_url: str, hot: Hot
 ) -> None:

@@ -1,6 +1,5 @@
 """Sessions that run today must go on under tomorrow's workflow code: their histories are replayed."""
 
-import asyncio
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,9 +11,9 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunne
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from conductor_ai import names
-from conductor_ai.contracts.session import ModelOutcome, SessionInput, SessionResult
+from conductor_ai.contracts.session import SessionInput, SessionResult
+from tests.gates import Changed
 from tests.replay.shapes import SHAPES, Make
-from workflows.loop import AskModel
 from workflows.session import Session
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
@@ -76,24 +75,6 @@ async def test_fresh_histories_replay(temporal: Client, store_url: str, shape: M
     """What the present code does now, it would do again."""
     for history in (await shape(temporal, store_url)).values():
         await replay(history)
-
-
-@workflow.defn(name=names.WORKFLOW)
-class Changed(Session):
-    """The session with a mistake that a person could make: it waits a moment before it asks a model."""
-
-    @workflow.init
-    def __init__(self, session: SessionInput) -> None:
-        super().__init__(session)
-
-    @workflow.run
-    async def run(self, session: SessionInput) -> SessionResult:
-        """As before."""
-        return await super().run(session)
-
-    async def _ask_model(self, ask: AskModel, *, only_messages: bool) -> ModelOutcome | None:
-        await asyncio.sleep(1)
-        return await super()._ask_model(ask, only_messages=only_messages)
 
 
 @workflow.defn(name=names.WORKFLOW)
