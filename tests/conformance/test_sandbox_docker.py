@@ -265,7 +265,7 @@ async def test_an_engine_that_hangs(tmp_path: Path) -> None:
     hanging.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hanging
-    assert time.monotonic() - begun < 0.1
+    assert time.monotonic() - begun < 0.4, "the call itself ends after 0.5 s"
     await engine.close()
     for writer in connections:
         writer.close()

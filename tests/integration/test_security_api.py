@@ -20,6 +20,7 @@ from api.requests import DecisionBody, RunRequest
 from conductor_ai.stores.access import Role
 from tests.fixtures_api import HELLO, Api, example_body, is_problem, routes
 from tests.fixtures_socket import listening
+from tests.timing import usual_ms
 
 RUN = "/v1/agents/run"
 JSON = {"Content-Type": "application/json"}
@@ -145,13 +146,12 @@ def body_of_many(kind: str) -> bytes:
 def test_a_refusal_is_quick(kind: str, model: Callable[..., Any]) -> None:
     """A body made of a million mistakes is refused before they are counted: no other request waits for it."""
     raw = body_of_many(kind)
-    spent = []
-    for _ in range(3):
-        before = time.process_time()
+
+    def refuse() -> None:
         with pytest.raises(Refused):
             bodies._received(model, raw)  # type: ignore[arg-type]
-        spent.append(time.process_time() - before)
-    assert min(spent) < 0.1
+
+    assert usual_ms(refuse) < 100
 
 
 async def test_text_is_not_taken_for_structure(api: Api) -> None:
@@ -167,7 +167,7 @@ async def test_a_query_of_thousands_is_refused(api: Api) -> None:
     names = ["".join(letters) for letters in itertools.product(string.ascii_letters, repeat=3)]
     before = time.process_time()
     answer = await api.get(f"/v1/agents?{'&'.join(names[:15_000])}")
-    assert time.process_time() - before < 0.1
+    assert time.process_time() - before < 0.5
     is_problem(answer, 414, "invalid_request")
 
 
