@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from api import cursors
 from api.auth import AnyRole
 from api.deps import Needs
+from api.documents import Document
 from api.patience import within
 from api.problems import FieldError, Refused, documented
 from api.requests import METADATA_MAX, MetadataKey, MetadataValue, SessionQuery, SessionsQuery
@@ -38,12 +39,13 @@ def needs_somebody(view: SessionView) -> bool:
     return view.status.ended or view.phase in (Phase.AWAITING_APPROVAL, Phase.AWAITING_INPUT, Phase.PAUSED)
 
 
-def session_response(view: SessionView, *, headers: dict[str, str] | None = None) -> Response:
+def session_response(session: SessionView | Document, *, headers: dict[str, str] | None = None) -> Response:
     """A session as the body of a response, with its version as the ETag."""
+    document = session if isinstance(session, Document) else Document.of(session)
     extra = {"Cache-Control": "private, no-cache", **(headers or {})}
-    if not view.degraded:  # a copy that may be old must never be confirmed by a 304
-        extra["ETag"] = f'"{view.version}"'
-    return Response(view.model_dump_json(), media_type="application/json", headers=extra)
+    if not document.degraded:  # a copy that may be old must never be confirmed by a 304
+        extra["ETag"] = f'"{document.version}"'
+    return Response(document.json, media_type="application/json", headers=extra)
 
 
 def seen_versions(header: str | None) -> frozenset[int]:
@@ -82,8 +84,11 @@ async def get_session(
     """
     org_id, seen = caller.org_id, seen_versions(if_none_match)
     known = max((*seen, query.since_version or 0), default=0)
+    now: SessionView | Document
     if not query.wait:
-        view = await deps.reader.read(org_id, session_id, at_least=known)
+        whole = query.steps == "all" and query.steps_after is None
+        read = deps.reader.document if whole else deps.reader.read
+        now = await read(org_id, session_id, at_least=known)
     else:
         since = query.since_version
         if since is None:
@@ -91,16 +96,16 @@ async def get_session(
         if since is None:
             since = (await deps.reader.read(org_id, session_id)).version
         newer_than: int = since
-        view = await deps.reader.follow(
+        now = await deps.reader.follow(
             org_id,
             session_id,
             seconds=query.wait,
             until=lambda now: now.version > newer_than or now.status.ended,
             at_least=known,
         )
-    if not view.degraded and (view.version in seen or (if_none_match or "").strip() == "*"):
-        return Response(status_code=304, headers={"ETag": f'"{view.version}"', "Cache-Control": "private, no-cache"})
-    return session_response(in_part(view, query))
+    if not now.degraded and (now.version in seen or (if_none_match or "").strip() == "*"):
+        return Response(status_code=304, headers={"ETag": f'"{now.version}"', "Cache-Control": "private, no-cache"})
+    return session_response(in_part(now, query) if isinstance(now, SessionView) else now)
 
 
 def entries(text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from api.deps import Needs
+from api.deps import Deps, deps_of
 from api.patience import within
 from api.problems import FieldError, Refused
 from conductor_ai.errors import Code
@@ -85,13 +85,20 @@ def _local(request: Request) -> Caller:
     return Caller(org_id=org_id, id="local", name="local", role=Role.ADMIN)
 
 
-async def authenticated(request: Request, deps: Needs) -> Caller:
-    """The caller, with any role.
+async def authenticated(request: Request) -> Caller:
+    """The caller, with any role. Found out once for a request, whoever asks.
 
     Raises:
         Refused: no valid key.
         Unavailable: the key cannot be looked up.
     """
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is None:
+        known = request.state.caller = await _caller(request, deps_of(request))
+    return known
+
+
+async def _caller(request: Request, deps: Deps) -> Caller:
     if deps.settings.auth is Auth.OFF:
         return _local(request)
     secret = presented(request)

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable, Collection
 
+from api.documents import Document, Documents
 from api.ids import is_id
 from api.patience import STORE_SECONDS, within
 from api.rings import Rings
+from api.versions import Versions
 from conductor_ai.contracts.status import Phase
 from conductor_ai.contracts.views import SessionView
 from conductor_ai.errors import NotFound, Unavailable
@@ -20,6 +22,8 @@ class Reader:
         self._snapshots = snapshots
         self._hot = hot
         self._rings = rings
+        self._versions = Versions(snapshots)
+        self._documents = Documents()
         self._filling: set[asyncio.Task[None]] = set()
 
     async def version(self, org_id: str, session_id: str) -> int:
@@ -32,10 +36,28 @@ class Reader:
         if not is_id("sess", session_id):
             raise NotFound("There is no such session.")
         async with within(STORE_SECONDS):
-            version = await self._snapshots.version(org_id, session_id)
+            version = await self._versions.of(org_id, session_id)
         if version is None:
+            self._documents.drop((org_id, session_id))
             raise NotFound("There is no such session.")
         return version
+
+    async def document(self, org_id: str, session_id: str, *, at_least: int = 0) -> Document:
+        """The session as JSON: what `read` gives, which is not made again as long as the version stays.
+
+        Raises:
+            NotFound, Unavailable: as `read`.
+        """
+        try:
+            version = await self.version(org_id, session_id)
+            if (kept := self._documents.get((org_id, session_id), version)) is not None:
+                return kept
+            view = await self._present(org_id, session_id, version)
+        except Unavailable as error:
+            view = await self._copy(org_id, session_id, at_least, error)
+        document = Document.of(view)
+        self._documents.put((org_id, session_id), document)
+        return document
 
     async def read(self, org_id: str, session_id: str, *, at_least: int = 0) -> SessionView:
         """The session as it is. While Postgres is away: its copy, marked `degraded`, if that is `at_least` so new.
@@ -45,21 +67,26 @@ class Reader:
             Unavailable: Postgres is away and there is no copy, or one older than what the caller has seen.
         """
         try:
-            version = await self.version(org_id, session_id)
-            copy = await self._hot.get(org_id, session_id)
-            if copy is not None and copy.version >= version:
-                return copy
-            async with within(STORE_SECONDS):
-                view = await self._snapshots.build(org_id, session_id)
-        except Unavailable:
-            copy = await self._hot.get(org_id, session_id)
-            if copy is None or copy.version < at_least:
-                raise
-            return copy.model_copy(update={"degraded": True})
+            return await self._present(org_id, session_id, await self.version(org_id, session_id))
+        except Unavailable as error:
+            return await self._copy(org_id, session_id, at_least, error)
+
+    async def _present(self, org_id: str, session_id: str, version: int) -> SessionView:
+        copy = await self._hot.get(org_id, session_id)
+        if copy is not None and copy.version >= version:
+            return copy
+        async with within(STORE_SECONDS):
+            view = await self._snapshots.build(org_id, session_id)
         if view is None:
             raise NotFound("There is no such session.")
         self._fill(org_id, view)
         return view
+
+    async def _copy(self, org_id: str, session_id: str, at_least: int, away: Unavailable) -> SessionView:
+        copy = await self._hot.get(org_id, session_id)
+        if copy is None or copy.version < at_least:
+            raise away
+        return copy.model_copy(update={"degraded": True})
 
     async def follow(
         self,

@@ -1,5 +1,6 @@
 """Snapshots of sessions, built from the rows: no document is stored, so parallel writers cannot lose each other's work."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -95,10 +96,18 @@ class Snapshots:
 
     async def version(self, org_id: str, session_id: str) -> int | None:
         """The session's version; None if this org has no such session."""
+        return (await self.versions([(org_id, session_id)])).get((org_id, session_id))
+
+    async def versions(self, which: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """Versions of sessions by org and id; of those that the org does not have, none."""
         async with self._database.connection() as connection:
-            return await connection.fetchval(  # type: ignore[no-any-return]
-                "SELECT version FROM conductor.sessions WHERE org_id = $1 AND id = $2", org_id, session_id
+            rows = await connection.fetch(
+                "SELECT s.org_id, s.id, s.version FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "
+                "JOIN conductor.sessions s ON s.id = w.id AND s.org_id = w.org_id",
+                [org_id for org_id, _ in which],
+                [session_id for _, session_id in which],
             )
+        return {(row["org_id"], row["id"]): row["version"] for row in rows}
 
     async def mark(self, org_id: str, session_id: str) -> tuple[int, Phase] | None:
         """The session's version and phase; None if this org has no such session."""

@@ -10,6 +10,7 @@ from api.reading import Reader
 from api.rings import Rings
 from conductor_ai import names
 from conductor_ai.contracts.status import Status
+from conductor_ai.contracts.views import SessionView
 from conductor_ai.errors import NotFound
 from conductor_ai.stores.hot import Hot, HotCopies
 from conductor_ai.stores.postgres import Database
@@ -96,6 +97,28 @@ async def test_reads_are_right_whatever_redis_holds(database: Database, hot: Hot
     assert copy.status is Status.RUNNING
     with pytest.raises(NotFound):
         await reader.read("org_other", session_id)
+
+
+async def test_what_this_process_answered_before_is_never_taken_for_the_present(
+    database: Database, hot: Hot, redis: Redis
+) -> None:
+    """A document that is kept is answered again only while Postgres says that its version is the present one."""
+    place = Place(database)
+    reader = Reader(place.snapshots, hot, Rings(hot))
+    session_id = await place.session()
+
+    async def said() -> SessionView:
+        return SessionView.model_validate_json((await reader.document(ORG, session_id)).json)
+
+    assert (await said()).status is Status.PENDING
+    assert await reader.document(ORG, session_id) is await reader.document(ORG, session_id)
+    await place.answered(session_id, "run", 1)
+    assert await said() == await place.view(session_id)
+    await redis.flushall()
+    assert await said() == await place.view(session_id)
+    with pytest.raises(NotFound):
+        await reader.document("org_other", session_id)
+    await reader.close()
 
 
 async def test_without_redis_nothing_fails(database: Database) -> None:

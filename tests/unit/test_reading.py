@@ -27,9 +27,9 @@ class Story:
         self._version = min(self._version + 1, len(self._phases))
         return self._version, self._phases[self._version - 1]
 
-    async def version(self, _org_id: str, _session_id: str) -> int:
+    async def versions(self, which: Any) -> dict[tuple[str, str], int]:
         """The present version."""
-        return self._version
+        return dict.fromkeys(which, self._version)
 
     async def build(self, _org_id: str, _session_id: str) -> SessionView:
         """The session as it is."""

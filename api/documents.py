@@ -1,0 +1,58 @@
+"""Sessions as they were answered last, in this process: a session that has not changed need not be made into JSON again."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from api.versions import Place
+from conductor_ai.contracts.views import SessionView
+
+MOST_BYTES = 32_000_000
+"""Of all documents that are kept."""
+LARGEST_BYTES = 1_000_000
+"""A larger one would push out too many others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A session as JSON."""
+
+    version: int
+    json: bytes
+    degraded: bool = False
+
+    @classmethod
+    def of(cls, view: SessionView) -> "Document":
+        """What a view is as JSON."""
+        return cls(view.version, view.model_dump_json().encode(), view.degraded)
+
+
+class Documents:
+    """The documents that were asked for last. Which version is the present one is never taken from here."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[Place, Document] = OrderedDict()
+
+    def get(self, place: Place, version: int) -> Document | None:
+        """The document of exactly this version."""
+        found = self._kept.get(place)
+        if found is None or found.version != version:
+            return None
+        self._kept.move_to_end(place)
+        return found
+
+    def put(self, place: Place, document: Document) -> None:
+        """Keep a document in the place of the one before."""
+        self.drop(place)
+        if document.degraded or len(document.json) > LARGEST_BYTES:
+            return
+        self._kept[place] = document
+        self._bytes += len(document.json)
+        while self._bytes > self._most_bytes:
+            self.drop(next(iter(self._kept)))
+
+    def drop(self, place: Place) -> None:
+        """Keep none."""
+        if (old := self._kept.pop(place, None)) is not None:
+            self._bytes -= len(old.json)
