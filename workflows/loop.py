@@ -46,6 +46,8 @@ class End:
     error_code: str | None = None
     error_message: str | None = None
     retryable: bool = False
+    answered: int | None = None
+    """Set: the call with whose answer it ends instead, if the model has answered nothing since."""
 
     def goes_on(self, *, chat: bool) -> bool:
         """True if a message from a person leads on from here. Only in a chat do they bring steps of their own."""

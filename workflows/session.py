@@ -70,6 +70,8 @@ class Session(Listening):
         """Calls of the last answer that had their result when it came: no activity of their own shows them."""
         self._end: End | None = None
         """Where the session stands if nobody writes: set while only a message leads on."""
+        self._answered: int | None = None
+        """The call with whose answer it had ended then, if nobody had written."""
         self._closing = self._over = False
         self._unrecorded: list[Change] = []
         self._recording = asyncio.Lock()
@@ -99,6 +101,7 @@ class Session(Listening):
             # Somebody wrote before the end could be written, and may have been told that it will be read.
             self._closing = False
             self._control.take(outcome.unread)
+            self._stand(end, closing=True)
         self._over = True
         self.show(outcome.status.value)
         await self._handlers_finished()
@@ -120,12 +123,9 @@ class Session(Listening):
         deadline = self._session.deadline_at
         if deadline is None:
             return await self._loop()
-        over = End(
-            StopReason.DEADLINE, Code.DEADLINE, "The session's deadline has passed. What it had done so far is kept."
-        )
         left = (deadline - workflow.now()).total_seconds()
         if left <= 0:
-            return over
+            return self._late()
         limit = asyncio.timeout(left)
         try:
             async with limit:
@@ -133,12 +133,27 @@ class Session(Listening):
         except (TimeoutError, DeadlineError):
             if workflow.cancellation_reason() is not None:
                 return End(StopReason.CANCELLED)
-            return over
+            return self._late()
         except FailureError:
             # The deadline cancels what is running; an activity reports that as a failure of its own.
             if limit.expired() and workflow.cancellation_reason() is None:
-                return over
+                return self._late()
             raise
+
+    def _late(self) -> End:
+        """The deadline has passed. A message that came too late for it does not cost the session the answer that it had."""
+        return End(
+            StopReason.DEADLINE,
+            Code.DEADLINE,
+            "The session's deadline has passed. What it had done so far is kept.",
+            answered=None if self._end is None else self._answered,
+        )
+
+    def _stand(self, end: End, *, closing: bool) -> None:
+        """Remember where the session stands if nobody writes. `closing`: only a message keeps it from ending there."""
+        self._end = end
+        ends = closing and end.stop_reason is StopReason.FINAL_ANSWER
+        self._answered = self._state.next_call_no - 1 if ends else None
 
     async def _loop(self) -> End:
         while True:
@@ -150,8 +165,10 @@ class Session(Listening):
                 if not await self._next_message():
                     return End(StopReason.FINAL_ANSWER)
                 continue
-            self._end = end = await self._step()
-            if end is None or (self._control.inbox and loop.reads_on(self._state, self._session, end)):
+            if (end := await self._step()) is None:
+                continue
+            self._stand(end, closing=self._session.mode != "chat")
+            if self._control.inbox and loop.reads_on(self._state, self._session, end):
                 continue
             if self._session.mode != "chat" or not end.goes_on(chat=True):
                 return end
@@ -168,13 +185,17 @@ class Session(Listening):
         while isinstance(move, AskModel):
             outcome = await self._answer(move, only_messages=only_messages)
             self.guard()
-            if outcome is None:
-                return None
-            if not outcome.asked:
+            if outcome is None or not outcome.asked:
                 as_it_was = {"idle": before.idle, "turn_began": before.turn_began}
                 self._state = self._state.model_copy(update=as_it_was)
+            if outcome is None:
+                return None  # what interrupted it leads on, unless that is taken back
+            if not outcome.asked:
+                if before.idle:
+                    self._end = None  # a chat waits on
                 return self._end
-            only_messages = only_messages and outcome.summarised is not None
+            if outcome.summarised is None:
+                only_messages, self._end = False, None
             self._said = outcome.said
             self._state, move = loop.after_answer(self._state, self._session, outcome)
         if isinstance(move, End):
@@ -372,6 +393,7 @@ class Session(Listening):
                 retryable=end.retryable,
                 cancel_seen=workflow.cancellation_reason() is not None,
                 reads_on=loop.reads_on(self._state, self._session, end),
+                answered=end.answered,
             )
             try:
                 return await workflow.execute_activity(

@@ -382,6 +382,8 @@ class FinishInput(Contract):
     """True if Temporal has told the workflow of a cancel."""
     reads_on: bool = False
     """True if a message that nobody has read puts this end off."""
+    answered: int | None = None
+    """Set: the session would have ended with this call's answer but for a message. It does so, if none was answered since."""
 
 
 class FinishOutcome(Contract):

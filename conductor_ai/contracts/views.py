@@ -163,7 +163,7 @@ class MessageView(Contract):
     before_step: int | None
     """The step that had read it first; null while nobody has."""
     status: Literal["waiting", "read", "not_read"]
-    """`not_read`: the session ended before the model could read it."""
+    """`not_read`: the session ended before the model could read it, or answer it in time."""
 
 
 class SessionView(Contract):

@@ -24,6 +24,8 @@ class End:
     error_code: str | None = None
     error_message: str | None = None
     retryable: bool = False
+    answered: int | None = None
+    """Set: if the model has answered nothing since this call, the session ends with its answer."""
 
 
 def status_of(reason: StopReason) -> Status:
@@ -44,6 +46,8 @@ async def end(writer: Writer, wanted: End) -> FinishOutcome:
     if writer.row["cancel_requested_at"] is not None:
         wanted = End(StopReason.CANCELLED)
     connection = writer.connection
+    if wanted.answered is not None and await _leave_unanswered(writer, wanted.answered):
+        wanted = End(StopReason.FINAL_ANSWER)
     status = status_of(wanted.stop_reason)
     await _settle_calls(writer)
     if unread := await _unread(writer):
@@ -97,6 +101,23 @@ async def _unread(writer: Writer, *, for_any_session: bool = False) -> list[str]
         for_any_session,
     )
     return [row["message_id"] for row in rows]
+
+
+async def _leave_unanswered(writer: Writer, answered: int) -> bool:
+    """Make unread what was read after this call's answer. False, and nothing changes, if the model has answered since."""
+    answered_since = await writer.connection.fetchval(
+        "SELECT true FROM conductor.model_calls WHERE session_id = $1 AND call_no > $2 AND NOT superseded "
+        "AND purpose = 'answer' LIMIT 1",
+        writer.session_id,
+        answered,
+    )
+    if not answered_since:
+        await writer.connection.execute(
+            "UPDATE conductor.messages SET call_no = NULL WHERE session_id = $1 AND call_no > $2",
+            writer.session_id,
+            answered,
+        )
+    return not answered_since
 
 
 async def _settle_calls(writer: Writer) -> None:
@@ -158,7 +179,9 @@ class Ending:
         Raises:
             Fenced: another run is the current one; it will write the end.
         """
-        wanted = End(request.stop_reason, request.error_code, request.error_message, request.retryable)
+        wanted = End(
+            request.stop_reason, request.error_code, request.error_message, request.retryable, request.answered
+        )
         if request.cancel_seen:
             wanted = End(StopReason.CANCELLED)
 

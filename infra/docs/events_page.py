@@ -22,7 +22,7 @@ MEANINGS: dict[str, str] = {
     "grant.used": "A grant approved a call in the place of a person.",
     "message.received": "Somebody wrote to the session; nobody has read it yet.",
     "message.read": "Messages became part of the conversation from this model call on.",
-    "message.not_read": "The session ended before anybody had read these messages.",
+    "message.not_read": "The session ended before the model had answered these messages.",
     "message.refused": "The session could not take the message; it was taken back.",
     "session.paused": "It stands still between two steps; `kind` says why.",
     "session.resumed": "It goes on, with these limits.",

@@ -6,6 +6,8 @@ import pytest
 
 from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import ToolResult
+from conductor_ai.names import new_id
+from conductor_ai.stores.controlling import Controls
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.sessions import CancelVerdict
 from tests.places import ORG, READS, WRITES, WRITES_ONCE, Place, call, fence
@@ -101,3 +103,22 @@ async def test_unknown_is_settled_by_the_ledger_afterwards(place: Place) -> None
     view = await place.view(session_id)
     assert (view.status, view.steps[0].actions[0].status) == (Status.CANCELLED, "succeeded")
     assert session_id not in await place.sessions.with_unknown_calls()
+
+
+async def test_an_answer_that_was_there_outlasts_a_late_message(place: Place) -> None:
+    """The deadline ends a session that only a message kept open with the answer that it had; but one whose model has answered
+    since, which the workflow may not know, ends by the deadline."""
+    for answered_since in (False, True):
+        session_id = await place.session()
+        await place.answered(session_id, "run", 1)
+        controls = Controls(place.journal)
+        posted = await controls.post(ORG, session_id, "one more thing", "ann", new_id("msg"))
+        await place.models.read_messages(fence(session_id, 2), "run", 2, (posted.message_id,))
+        if answered_since:
+            await place.answered(session_id, "run", 2, call())
+        outcome = await place.finish(session_id, "run", StopReason.DEADLINE, error_code="deadline", answered=1)
+        view = await place.view(session_id)
+        assert outcome.status is (Status.FAILED if answered_since else Status.COMPLETED)
+        assert (view.final_answer, view.messages[1].status) == (
+            (None, "read") if answered_since else ("I think.", "not_read")
+        )

@@ -3,21 +3,26 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from temporalio.client import Client
 
 from conductor_ai import names
-from conductor_ai.contracts.control import ControlAnswer, ControlKind, MessageNotice
+from conductor_ai.contracts.control import ControlAnswer, ControlKind, Limits, MessageNotice
 from conductor_ai.contracts.session import FinishInput, FinishOutcome
 from conductor_ai.contracts.status import Phase, Status, StopReason
+from conductor_ai.contracts.views import SessionView
 from conductor_ai.errors import Code, ModelFailure
 from conductor_ai.stores.controlling import Controls, Posted
 from conductor_ai.stores.ending import Ending
+from conductor_ai.stores.model_journal import ModelJournal, Read
 from conductor_ai.stores.writing import Journal
 from tests.fixtures_servers import wait_until
-from tests.rig import ORG, Rig, answer, rig
+from tests.gates import Held
+from tests.rig import ORG, Rig, answer, calls, rig
+from tests.tools import FakeTool
 from tests.workflow.test_conversation import heard, phase
 
 Finish = tuple[FinishOutcome, bool]
@@ -270,3 +275,183 @@ async def test_what_ends_unread_is_told(temporal: Client, store_url: str, task_q
     assert [(m.content, m.status) for m in view.messages] == [("first", "read"), ("one more thing", "not_read")]
     assert told[-2:-1] == [("message.not_read", {"messages": [posted.message_id]})]
     assert told[-1][0] == "session.ended"
+
+
+async def test_where_a_session_stands_is_not_lost_by_continue_as_new(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate
+) -> None:
+    """Its history is full when a message that was taken back has put the end off: it ends with its answer, asks no model, and
+    begins no run that would know nothing of the end."""
+    async with running(temporal, store_url, task_queue, answer("the answer")) as (r, controls):
+        session_id = await r.start("first", continue_as_new_steps=1)
+        first = await r.engine.current_run(session_id)
+        await asyncio.wait_for(gate.before.wait(), 20)
+        posted = await post(controls, session_id, "too late")
+        gate.write.set()
+        await asyncio.wait_for(gate.after.wait(), 20)
+        assert await controls.withdraw(posted)
+        gate.answer.set()
+        view = await r.ended(session_id)
+        assert await r.engine.current_run(session_id) == first
+    assert heard(r) == [["first"]]
+    assert (view.status, view.final_answer, len(view.steps)) == (Status.COMPLETED, "the answer", 1)
+
+
+class Reading:
+    """Stops the first call that is to read messages before it has looked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.there = asyncio.Event()
+        real = ModelJournal.read_messages
+
+        async def read(journal: ModelJournal, *given: Any) -> Read:
+            if not self.there.is_set():
+                self.there.set()
+                await asyncio.Event().wait()
+            return await real(journal, *given)
+
+        monkeypatch.setattr(ModelJournal, "read_messages", read)
+
+
+async def interrupt_in_vain(r: Rig, controls: Controls, waiting: Posted) -> None:
+    """Interrupt the call that is to read a message by another one, both of which were taken back."""
+    other = await post(controls, waiting.session_id, "stop")
+    assert await controls.withdraw(waiting)
+    assert await controls.withdraw(other)
+    notice = MessageNotice(message_id=other.message_id, interrupt=True)
+    assert await r.engine.signal(waiting.session_id, names.MESSAGE, notice)
+
+
+async def test_an_interrupt_leaves_the_end_as_it_was(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call that only a message led to is interrupted, and nothing is left to read: the model is not asked about nothing."""
+    reading = Reading(monkeypatch)
+    async with running(temporal, store_url, task_queue, answer("the answer")) as (r, controls):
+        session_id = await r.start("first")
+        await asyncio.wait_for(gate.before.wait(), 20)
+        posted = await post(controls, session_id, "too late")
+        gate.write.set()
+        gate.answer.set()
+        await asyncio.wait_for(reading.there.wait(), 20)
+        await interrupt_in_vain(r, controls, posted)
+        view = await r.ended(session_id)
+    assert heard(r) == [["first"]]
+    assert (view.status, view.final_answer) == (Status.COMPLETED, "the answer")
+
+
+async def test_an_interrupt_leaves_a_chat_as_it_was(
+    temporal: Client, store_url: str, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chat whose turn was interrupted before it had read anything, with nothing left to read, waits on and asks no model."""
+    reading = Reading(monkeypatch)
+    async with running(temporal, store_url, task_queue, answer("one"), answer("two")) as (r, controls):
+        session_id = await r.start("first", mode="chat")
+        await phase(r, session_id, Phase.AWAITING_INPUT)
+        posted = await post(controls, session_id, "too late")
+        await signalled(r, posted)
+        await asyncio.wait_for(reading.there.wait(), 20)
+        await interrupt_in_vain(r, controls, posted)
+
+        async def forgotten() -> bool:
+            state = await r.handle(session_id).query(names.STATE)
+            return not state["inbox"] and bool(state["idle"]) and state["next_call_no"] > 2
+
+        await wait_until(forgotten, "the workflow to forget them", 20)
+        await r.handle(session_id).cancel()
+        await r.ended(session_id)
+    assert heard(r) == [["first"]]
+
+
+def statuses(view: SessionView) -> list[tuple[str, str]]:
+    """The messages of a session, with what became of each."""
+    return [(message.content, message.status) for message in view.messages]
+
+
+async def unread(r: Rig, session_id: str) -> list[Any]:
+    """What the events say was not read."""
+    return [body["messages"] for kind, body in await events(r, session_id) if kind == "message.not_read"]
+
+
+@pytest.mark.parametrize("mode", ["run", "chat"])
+async def test_a_deadline_costs_no_answer_that_was_there(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate, mode: str
+) -> None:
+    """A message put the end off, and the deadline passes while the model is asked about it: the session ends with the answer
+    that it had, and the message counts as not read, although it was on its way to the model."""
+    provider = Held([answer("the answer"), answer("too late")], at=2)
+    async with rig(temporal, store_url, task_queue, provider=provider) as r:
+        controls = Controls(Journal(r.parts.database, r.engine.current_run))
+        session_id = await r.start("first", mode=mode, idle_timeout_seconds=1, deadline_seconds=4)
+        await asyncio.wait_for(gate.before.wait(), 20)
+        posted = await post(controls, session_id, "one more thing")
+        gate.write.set()
+        gate.answer.set()
+        await asyncio.wait_for(provider.asked.wait(), 20)
+        assert statuses(await r.view(session_id))[1] == ("one more thing", "read")
+        view = await r.ended(session_id)
+        told = await unread(r, session_id)
+    assert (view.status, view.stop_reason, view.final_answer) == (
+        Status.COMPLETED,
+        StopReason.FINAL_ANSWER,
+        "the answer",
+    )
+    assert statuses(view) == [("first", "read"), ("one more thing", "not_read")]
+    assert (told, len(view.steps)) == ([[posted.message_id]], 1)
+
+
+async def test_a_deadline_that_has_passed_when_the_end_is_put_off(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate
+) -> None:
+    """The answer was there in time, the write of the end was not: the message puts it off, and there is no time left to read it."""
+    async with running(temporal, store_url, task_queue, answer("the answer")) as (r, controls):
+        session_id = await r.start("first", deadline_seconds=2)
+        deadline = (await r.view(session_id)).times.deadline_at
+        assert deadline is not None
+        await asyncio.wait_for(gate.before.wait(), 20)
+        await post(controls, session_id, "one more thing")
+
+        async def passed() -> bool:
+            return datetime.now(UTC) > deadline
+
+        await wait_until(passed, "the deadline to pass", 20)
+        gate.write.set()
+        gate.answer.set()
+        view = await r.ended(session_id)
+    assert [outcome.status for outcome in gate.outcomes] == [Status.RUNNING, Status.COMPLETED]
+    assert (view.final_answer, statuses(view)[1]) == ("the answer", ("one more thing", "not_read"))
+
+
+async def test_a_budget_that_is_used_up_is_asked_for(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate
+) -> None:
+    """A late message to a session without money for it waits until the budget is raised, as in a chat. The deadline ends the
+    wait, with the answer that the session had."""
+    async with running(temporal, store_url, task_queue, answer("the answer")) as (r, controls):
+        session_id = await r.start("first", deadline_seconds=5, limits=Limits(max_total_tokens=10))
+        await asyncio.wait_for(gate.before.wait(), 20)
+        await post(controls, session_id, "one more thing")
+        gate.write.set()
+        gate.answer.set()
+        await phase(r, session_id, Phase.PAUSED)
+        view = await r.ended(session_id)
+    assert heard(r) == [["first"]]
+    assert (view.status, view.final_answer) == (Status.COMPLETED, "the answer")
+    assert statuses(view) == [("first", "read"), ("one more thing", "not_read")]
+
+
+async def test_a_session_at_work_again_has_no_answer(
+    temporal: Client, store_url: str, task_queue: str, gate: Gate
+) -> None:
+    """The model has begun to work on the late message when the deadline passes: it ends as every session at work does."""
+    provider = Held([answer("the answer"), calls(("web_fetch", {"text": "x"})), answer("too late")], at=3)
+    async with rig(temporal, store_url, task_queue, provider=provider, tools=[FakeTool()]) as r:
+        controls = Controls(Journal(r.parts.database, r.engine.current_run))
+        session_id = await r.start("first", deadline_seconds=4)
+        await asyncio.wait_for(gate.before.wait(), 20)
+        await post(controls, session_id, "one more thing")
+        gate.write.set()
+        gate.answer.set()
+        view = await r.ended(session_id)
+    assert (view.status, view.stop_reason) == (Status.FAILED, StopReason.DEADLINE)
+    assert statuses(view) == [("first", "read"), ("one more thing", "read")]
