@@ -8,7 +8,7 @@ from api.agents_control import UPDATE_SECONDS
 from api.auth import MayOperate
 from api.bodies import Received, body_of
 from api.deps import Deps, Needs
-from api.idempotency import id_of
+from api.idempotency import id_of, lease_of
 from api.ids import is_id
 from api.patience import within
 from api.problems import Refused, documented
@@ -64,6 +64,7 @@ async def post_message(
             caller.signature,
             id_of(request, "msg"),
             only_if_idle=given.if_busy == "reject",
+            lease=lease_of(request),
         )
     notice = MessageNotice(
         message_id=posted.message_id,

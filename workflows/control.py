@@ -45,6 +45,8 @@ class Control:
     seen: dict[str, None] = field(default_factory=dict)
     interrupted: bool = False
     """Somebody wants what is under way to stop."""
+    again: set[str] = field(default_factory=set)
+    """Messages that were announced once more since the last model call began: it may have looked for them too early."""
 
     @classmethod
     def restore(cls, carried: Carried, limits: Limits) -> "Control":
@@ -110,6 +112,7 @@ class Control:
     def receive(self, notice: MessageNotice, *, idle: bool) -> ControlAnswer:
         """Take a message; the same one again is no news."""
         if notice.message_id in self.seen:
+            self.again.add(notice.message_id)
             return self._answer(ControlKind.UNCHANGED)
         if notice.only_if_idle and not idle:
             return self._answer(ControlKind.BUSY)
@@ -126,6 +129,17 @@ class Control:
             del self.seen[next(iter(self.seen))]
         if message_id not in self.inbox:
             self.inbox.append(message_id)
+
+    def to_read(self) -> tuple[str, ...]:
+        """What the model call that begins now is to read."""
+        self.again.clear()
+        return tuple(self.inbox)
+
+    def looked_for(self, messages: tuple[str, ...], gone: tuple[str, ...]) -> None:
+        """A model call has looked for these messages, and did not find some. One that was sent again meanwhile is there by now."""
+        again = self.again.intersection(gone)
+        self.read(tuple(message for message in messages if message not in again))
+        self.forget(tuple(message for message in gone if message not in again))
 
     def forget(self, messages: tuple[str, ...]) -> None:
         """These were taken back; sent again they are news."""

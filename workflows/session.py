@@ -268,7 +268,7 @@ class Session(Listening):
         self._state = loop.scheduled(self._state, ask)
         model = loop.model_of(self._session, self._state)
         # A summary is of what was said before; what nobody has answered yet comes after it.
-        messages = tuple(self._control.inbox) if ask.compact is None else ()
+        messages = self._control.to_read() if ask.compact is None else ()
         self._control.interrupted = False
         self._asked = asked = workflow.start_activity(
             ports.call_model,
@@ -299,8 +299,7 @@ class Session(Listening):
             raise
         outcome = await asked if asked.done() else await _stopped(asked)
         if outcome is not None:
-            self._control.read(messages)
-            self._control.forget(outcome.gone)
+            self._control.looked_for(messages, outcome.gone)
         return outcome
 
     async def _run_calls(self, calls: tuple[CallRef, ...]) -> None:

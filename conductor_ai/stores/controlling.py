@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from conductor_ai.contracts.session import SessionInput
 from conductor_ai.errors import Code, Conflict, NotFound
+from conductor_ai.stores.idempotency import Lease
 from conductor_ai.stores.writing import Journal, Writer
 from conductor_ai.text import clean
 
@@ -19,6 +20,8 @@ class Posted:
     session_id: str
     start: SessionInput | None
     """To start the workflow with, if Temporal may not have accepted it yet."""
+    lease: Lease | None = None
+    """The right to say what becomes of it: who sends it again under its key may have taken that over."""
 
 
 class Controls:
@@ -28,7 +31,15 @@ class Controls:
         self._journal = journal
 
     async def post(
-        self, org_id: str, session_id: str, text: str, by: str, message_id: str, *, only_if_idle: bool = False
+        self,
+        org_id: str,
+        session_id: str,
+        text: str,
+        by: str,
+        message_id: str,
+        *,
+        only_if_idle: bool = False,
+        lease: Lease | None = None,
     ) -> Posted:
         """Store a message that nobody has read. The same one again is stored already.
 
@@ -36,11 +47,14 @@ class Controls:
 
         Raises:
             NotFound: this org has no such session.
-            Conflict: it has ended, is being cancelled, or has as many messages as it may.
+            Conflict: it has ended, is being cancelled, or has as many messages as it may; or another attempt has taken over the
+                lease.
         """
 
         async def change(writer: Writer) -> SessionInput | None:
             await _of(writer, org_id)
+            if lease is not None:
+                await lease.hold(writer.connection)
             if writer.ended or writer.row["cancel_requested_at"] is not None:
                 raise Conflict("The session has ended, or is being cancelled; it reads no more messages.")
             if not await _known(writer, message_id):
@@ -72,12 +86,18 @@ class Controls:
             writer.event("message.received", {"message_id": message_id, "by": by})
 
         start = await self._journal.write_unfenced(session_id, change)
-        return Posted(message_id, session_id, start)
+        return Posted(message_id, session_id, start, lease)
 
     async def withdraw(self, posted: Posted) -> bool:
-        """Take a message back that the session is not known to have taken. False: the model has read it meanwhile."""
+        """Take a message back that the session is not known to have taken. False: the model has read it meanwhile.
+
+        Raises:
+            Conflict: another attempt has taken over the lease, and may have been told that the message is taken.
+        """
 
         async def change(writer: Writer) -> bool:
+            if posted.lease is not None:
+                await posted.lease.hold(writer.connection)
             gone = await writer.connection.fetchval(
                 "DELETE FROM conductor.messages WHERE session_id = $1 AND message_id = $2 AND call_no IS NULL RETURNING true",
                 posted.session_id,

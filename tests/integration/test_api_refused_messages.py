@@ -1,5 +1,6 @@
 """A message that was refused, also with 503, is not read later, unless its sender repeats it under the same Idempotency-Key."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,13 +10,15 @@ from temporalio.client import Client
 
 from conductor_ai import names
 from conductor_ai.contracts.status import Phase
+from conductor_ai.errors import Code, Unavailable
 from conductor_ai.stores.controlling import Controls
 from conductor_ai.stores.hot import Hot
 from conductor_ai.stores.model_journal import ModelJournal
 from conductor_ai.stores.postgres import Database
+from conductor_ai.temporal import Engine
 from tests.fixtures_api import Api, is_problem, nowhere, serving
 from tests.fixtures_servers import wait_until
-from tests.gates import activity_worker, workflow_worker
+from tests.gates import Held, activity_worker, workflow_worker
 from tests.integration.test_api_explain import stack, start, until
 from tests.places import ORG, Place, fence
 from tests.rig import Rig, answer
@@ -128,3 +131,31 @@ async def test_one_that_nobody_answered_for(database: Database) -> None:
     assert outcome.unread is None
     assert (await place.view(session_id)).phase is Phase.DONE
     assert left.message_id in str((await place.view(session_id)).messages)
+
+
+async def test_an_attempt_that_is_too_late_takes_nothing_back(
+    temporal: Client, store_url: str, hot: Hot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt stands still for so long that its repeat takes over and is told 202; then it fails. The message is its
+    successor's, which nobody takes back: it is read, and whoever asks again hears what the successor was told."""
+    provider = Held([answer("one"), answer("two")], at=1)
+    async with stack(temporal, store_url, hot, provider=provider) as (api, r):
+        session_id = await start(api)
+        await asyncio.wait_for(provider.asked.wait(), 20)
+        real, told = Engine.control, []
+
+        async def late(*given: Any, **more: Any) -> Any:
+            monkeypatch.setattr(Engine, "control", real)
+            async with api.deps.database.connection() as connection:
+                await connection.execute("UPDATE conductor.idempotency SET leased_until = now() WHERE key = 'late'")
+            told.append(await send(api, session_id, "second", key="late", if_busy="enqueue"))
+            raise Unavailable("Too late.", code=Code.ENGINE_UNAVAILABLE)
+
+        monkeypatch.setattr(Engine, "control", late)
+        is_problem(await send(api, session_id, "second", key="late", if_busy="enqueue"), 409, "idempotency_in_flight")
+        again = await send(api, session_id, "second", key="late", if_busy="enqueue")
+        assert ([told[0].status_code, again.status_code], again.json()) == ([202, 202], told[0].json())
+        provider.go_on.set()
+        await until(api, session_id, "ended")
+        assert await said(api, session_id) == [("Say hello.", "read"), ("second", "read")]
+    assert heard(r)[-1] == ["Say hello.", "one", "second"]

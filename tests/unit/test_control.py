@@ -109,3 +109,16 @@ def test_a_message_that_was_taken_back_is_news_when_it_comes_again() -> None:
     control.forget(("a",))
     assert control.inbox == []
     assert control.receive(MessageNotice(message_id="a"), idle=False).kind is ControlKind.ACCEPTED
+
+
+def test_a_message_that_is_sent_again_while_it_is_looked_for_stays() -> None:
+    """The call found it taken back, but by now it is in the store again: it is read in its turn, and forgotten if it is not."""
+    control = Control()
+    for message in ("a", "b"):
+        control.receive(MessageNotice(message_id=message), idle=False)
+    sent = control.to_read()
+    control.receive(MessageNotice(message_id="a"), idle=False)
+    control.looked_for(sent, gone=("a", "b"))
+    assert (control.inbox, list(control.seen)) == (["a"], ["a"])
+    control.looked_for(control.to_read(), gone=("a",))
+    assert (control.inbox, list(control.seen)) == ([], [])

@@ -455,3 +455,41 @@ async def test_a_session_at_work_again_has_no_answer(
         view = await r.ended(session_id)
     assert (view.status, view.stop_reason) == (Status.FAILED, StopReason.DEADLINE)
     assert statuses(view) == [("first", "read"), ("one more thing", "read")]
+
+
+async def test_sent_again_while_it_is_looked_for(
+    temporal: Client, store_url: str, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message is taken back, and a model call has seen that; then it is sent again, and the workflow, which has not heard of it,
+    calls that no news. It is read in its turn all the same, and not only when the chat ends."""
+    looked, go_on = asyncio.Event(), asyncio.Event()
+    real = ModelJournal.read_messages
+
+    async def read(journal: ModelJournal, *given: Any) -> Read:
+        found = await real(journal, *given)
+        looked.set()
+        await go_on.wait()
+        return found
+
+    async with running(temporal, store_url, task_queue, answer("one"), answer("two")) as (r, controls):
+        session_id = await r.start("first", mode="chat")
+        await phase(r, session_id, Phase.AWAITING_INPUT)
+        monkeypatch.setattr(ModelJournal, "read_messages", read)
+        posted = await post(controls, session_id, "second")
+        assert await controls.withdraw(posted)
+        await signalled(r, posted)
+        await asyncio.wait_for(looked.wait(), 20)
+        await controls.post(ORG, session_id, "second", "ann", posted.message_id)
+        notice = MessageNotice(message_id=posted.message_id)
+        answered = await r.engine.control(session_id, names.MESSAGE, notice, seconds=10)
+        assert answered is not None
+        assert answered.kind is ControlKind.UNCHANGED
+        go_on.set()
+
+        async def two() -> bool:
+            return len((await r.view(session_id)).steps) == 2
+
+        await wait_until(two, "the second answer", 20)
+        await r.handle(session_id).cancel()
+        await r.ended(session_id)
+    assert heard(r) == [["first"], ["first", "one", "second"]]
