@@ -117,12 +117,14 @@ class ModelJournal:
             Fenced: this run may not write any more, so it must not pay for an answer either.
         """
         session_id = fence.session_id
-        if (known := self._prefixes.get(session_id, run_id)) is not None:  # so this run has claimed the session before
+        known = self._prefixes.get(session_id, run_id)
+        # Nothing long is read under the lock: what is remembered after this is what the lock adds to.
+        if known is not None or (call_no > 1 and not self._prefixes.reaches(session_id, call_no)):
             async with self._journal.database.connection() as connection:
                 found = await self._look(connection, session_id, run_id, call_no, known)
                 if found.ended:
                     raise Fenced("The session has ended; no model is asked any more.")
-                if found.run_id == run_id:
+                if found.run_id == run_id:  # so this run has claimed the session before
                     return await self._found(connection, session_id, call_no, found)
 
         async def change(writer: Writer) -> Answer | Conversation:
@@ -139,8 +141,8 @@ class ModelJournal:
         found = await conversation(connection, session_id, call_no, known)
         if found is None:
             raise Fenced("The session was deleted; no model is asked any more.")
-        if found.run_id == run_id:
-            self._prefixes.put(session_id, run_id, found.final)
+        if found.run_id == run_id or (known is None and found.run_id is not None):
+            self._prefixes.put(session_id, found.run_id, found.final)
         return found
 
     async def _found(

@@ -24,6 +24,11 @@ class Prefixes:
         self._known.move_to_end(session_id)
         return found[1]
 
+    def reaches(self, session_id: str, before: int) -> bool:
+        """Whether anything is remembered, for whichever run, that may help with this model call."""
+        found = self._known.get(session_id)
+        return found is not None and found[1].before <= before
+
     def put(self, session_id: str, run_id: str, prefix: Prefix) -> None:
         """Remember this, in place of what was known of the session."""
         self.forget(session_id)

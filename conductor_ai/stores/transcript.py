@@ -177,10 +177,10 @@ _SINCE = """
       EXISTS (SELECT FROM conductor.model_calls m WHERE m.session_id = s.id AND m.call_no = $3 AND NOT m.superseded) AS answered,
       EXISTS (SELECT FROM conductor.model_calls m WHERE m.session_id = s.id AND m.superseded) AS set_back,
       -- What people wrote since the start; what came with it is in the opening.
-      (SELECT jsonb_agg(jsonb_build_object('body', w.body, 'call_no', w.call_no) ORDER BY w.call_no, w.part)
+      (SELECT json_agg(json_build_object('body', w.body, 'call_no', w.call_no) ORDER BY w.call_no, w.part)
         FROM conductor.messages w WHERE w.session_id = s.id AND w.call_no > 0 AND w.call_no BETWEEN $2 AND $3) AS written,
-      (SELECT jsonb_agg(jsonb_build_object('call_no', m.call_no, 'model', m.model, 'purpose', m.purpose, 'answer', m.answer,
-          'calls', (SELECT jsonb_agg(jsonb_build_object('provider_id', t.provider_id, 'tool', t.tool, 'notes', t.notes,
+      (SELECT json_agg(json_build_object('call_no', m.call_no, 'model', m.model, 'purpose', m.purpose, 'answer', m.answer,
+          'calls', (SELECT json_agg(json_build_object('provider_id', t.provider_id, 'tool', t.tool, 'notes', t.notes,
             'content', t.result -> 'content', 'ok', t.result -> 'ok', 'final', t.state = ANY($4)) ORDER BY t.idx)
             FROM conductor.tool_calls t WHERE t.session_id = m.session_id AND t.call_no = m.call_no AND NOT t.superseded)
         ) ORDER BY m.call_no)
@@ -191,7 +191,10 @@ _SINCE = """
           AND NOT l.superseded AND l.purpose = 'summary' AND l.call_no >= $2 AND l.call_no < $3))) AS rows
     FROM conductor.sessions s WHERE s.id = $1
 """
-"""What came after a prefix, with where the session stands, in one statement: a step begins with it."""
+"""What came after a prefix, with where the session stands, in one statement: a step begins with it.
+
+As json and not as jsonb, an array of which holds no more than 256 MB, and is built only to be written out as text.
+"""
 
 
 async def _opening(connection: Connection, session_id: str) -> Prefix | None:

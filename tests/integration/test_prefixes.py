@@ -1,18 +1,20 @@
 """What a process remembers of a conversation is what the rows say, also after a reset and after a late result."""
 
+import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from conductor_ai.contracts.models import ResultTurn
+from conductor_ai.contracts.models import AssistantTurn, ModelReply, ResultTurn, Stop
 from conductor_ai.contracts.status import CallState
 from conductor_ai.contracts.tools import ToolResult
 from conductor_ai.stores.model_journal import Answer, ModelJournal
-from conductor_ai.stores.postgres import Database
+from conductor_ai.stores.postgres import Connection, Database
 from conductor_ai.stores.prefixes import Prefixes
-from conductor_ai.stores.transcript import Conversation, Prefix, StoredCall
-from tests.places import Place, call, fence
+from conductor_ai.stores.transcript import Conversation, Prefix, Reading, StoredCall, conversation
+from tests.places import Place, attempt, call, fence
 
 
 @pytest.fixture
@@ -93,6 +95,67 @@ async def test_a_run_goes_on_with_what_the_one_before_remembered(place: Place, m
     assert opened == 0
     assert remembered == await asked(ModelJournal(place.journal), session_id, 6, "next")
     assert len(remembered.turns) == 11
+
+
+async def test_nothing_long_is_read_under_the_lock(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that remembers nothing, of a run that holds the session: it reads while somebody else has the row locked. Of a
+    run that takes the session over: it has read the conversation before it locks the row, and reads only what is new then."""
+    session_id = await place.session()
+    for call_no in range(1, 6):
+        await asked(place.models, session_id, call_no)
+        stored = call()
+        await place.answered(session_id, "run", call_no, stored)
+        await ran(place, session_id, stored, f"result {call_no}")
+    async with place.database.transaction() as connection:
+        await connection.execute("SELECT FROM conductor.sessions WHERE id = $1 FOR NO KEY UPDATE", session_id)
+        fresh = await asyncio.wait_for(asked(ModelJournal(place.journal), session_id, 6), 3)
+    assert fresh == await asked(place.models, session_id, 6)
+
+    looks: list[tuple[bool, bool]] = []
+
+    async def looked(connection: Connection, *given: Any) -> Reading | None:
+        looks.append((connection.is_in_transaction(), given[-1] is not None))
+        return await conversation(connection, *given)
+
+    monkeypatch.setattr("conductor_ai.stores.model_journal.conversation", looked)
+    for run, next_call in (("next", 6), ("reset", 3)):
+        place.current[session_id] = run
+        looks.clear()
+        taken = await asked(ModelJournal(place.journal), session_id, next_call, run)
+        assert looks == [(False, False), (True, True)]
+        assert taken == await asked(ModelJournal(place.journal), session_id, next_call, run)
+        assert len(taken.turns) == 1 + 2 * (next_call - 1)
+
+
+async def test_what_was_read_before_the_lock_is_not_believed_of_another_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the lock a third run takes the session over and answers anew: everything is read again."""
+    session_id = await place.session()
+    for call_no in (1, 2):
+        await place.answered(session_id, "run", call_no, call(state=CallState.SUCCEEDED), number=call_no)
+
+    async def looked(connection: Connection, *given: Any) -> Reading | None:
+        found = await conversation(connection, *given)
+        if not connection.is_in_transaction():
+            place.current[session_id] = "third"
+            await place.models.answered(
+                fence(session_id, 2),
+                "third",
+                attempt(2),
+                input_sha="",
+                reply=ModelReply(stop=Stop.END, text="another answer"),
+                calls=(),
+                started_at=datetime.now(UTC),
+                latency_ms=1,
+            )
+            place.current[session_id] = "mine"
+        return found
+
+    monkeypatch.setattr("conductor_ai.stores.model_journal.conversation", looked)
+    place.current[session_id] = "mine"
+    found = await asked(ModelJournal(place.journal), session_id, 3, "mine")
+    assert [turn.text for turn in found.turns if isinstance(turn, AssistantTurn)] == ["I think.", "another answer"]
 
 
 async def test_an_unknown_outcome_is_read_again(place: Place) -> None:
