@@ -147,7 +147,10 @@ async def set_budget(
     session_id: str,
     body: Annotated[Received[BudgetBody], Depends(body_of(BudgetBody))],
 ) -> Response:
-    """A limit that is not named stays as it is, one that is null is lifted. Raising one resumes a session that waits for it."""
+    """A limit that is not named stays as it is, one that is null is lifted. Raising one resumes a session that waits for it.
+
+    The answer comes once the change is stored. After a 503 it may still take effect; the same request again does no harm.
+    """
     session = await _open(deps, caller.org_id, session_id)
     given = body.value
     # Only what was given: the workflow knows the rest, whoever else is changing it right now.

@@ -26,8 +26,9 @@ SIGNAL_SECONDS = 1.3
 """How long Temporal has to take it then."""
 
 
-async def decide_one(deps: Deps, caller: Caller, approval_id: str, body: DecisionBody) -> tuple[ApprovalView, int]:
-    approval = await find(deps.snapshots, caller.org_id, approval_id)
+async def decide_one(
+    deps: Deps, caller: Caller, approval: ApprovalView, body: DecisionBody
+) -> tuple[ApprovalView, int]:
     if body.arguments_sha256 != approval.arguments_sha256:
         raise _digest_refusal()
     if approval.status is not ApprovalStatus.PENDING:

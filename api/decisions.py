@@ -3,13 +3,14 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from api.approvals import find
 from api.auth import Caller, MayDecide
 from api.bodies import Received, body_of
 from api.deciding import decide_one
 from api.deps import Deps, Needs
+from api.idempotency import tells_of
 from api.ids import is_id
 from api.patience import within
 from api.problems import STATUSES, Refused, documented
@@ -63,7 +64,8 @@ async def decide(
     asks, another approval appears, which shows what they would do.
     """
     async with within():
-        view, status = await decide_one(deps, caller, approval_id, body.value)
+        approval = await find(deps.snapshots, caller.org_id, approval_id)
+        view, status = await decide_one(deps, caller, approval, body.value)
     return _response(view, status)
 
 
@@ -80,15 +82,16 @@ def _response(view: ApprovalView, status: int) -> Response:
     responses=documented(Code.FORBIDDEN, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE),
 )
 async def decide_many(
-    deps: Needs, caller: MayDecide, body: Annotated[Received[BatchBody], Depends(body_of(BatchBody))]
+    request: Request, deps: Needs, caller: MayDecide, body: Annotated[Received[BatchBody], Depends(body_of(BatchBody))]
 ) -> Response:
     """A result for each decision, in their order, with the status that it would have had alone."""
     free, until = asyncio.Semaphore(_TOGETHER), asyncio.get_running_loop().time() + _BATCH_SECONDS
+    about: set[str] = set()
 
     async def one(item: BatchItem) -> BatchResult:
         try:
             async with asyncio.timeout_at(until), free:
-                return await _item(deps, caller, item)
+                return await _item(deps, caller, item, about)
         except TimeoutError:
             return BatchResult(
                 approval_id=item.approval_id,
@@ -98,13 +101,17 @@ async def decide_many(
             )
 
     results = await asyncio.gather(*(one(item) for item in body.value.decisions))
+    # What was refused may say who had decided, and does not name its session.
+    tells_of(request, about)
     return Response(BatchAnswer(results=tuple(results)).model_dump_json(), media_type="application/json")
 
 
-async def _item(deps: Deps, caller: Caller, item: BatchItem) -> BatchResult:
+async def _item(deps: Deps, caller: Caller, item: BatchItem, about: set[str]) -> BatchResult:
     try:
         async with within():
-            view, status = await decide_one(deps, caller, item.approval_id, item)
+            approval = await find(deps.snapshots, caller.org_id, item.approval_id)
+            about.add(approval.session_id)
+            view, status = await decide_one(deps, caller, approval, item)
     except ConductorError as error:
         return BatchResult(
             approval_id=item.approval_id,
@@ -143,7 +150,7 @@ async def approve_step(
             comment=given.comment,
             arguments=given.modified_args,
         )
-        view, status = await decide_one(deps, caller, approval.id, decision)
+        view, status = await decide_one(deps, caller, approval, decision)
     return _response(view, status)
 
 

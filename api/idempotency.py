@@ -10,7 +10,7 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Annotated, Any, TypeVar
@@ -75,6 +75,11 @@ def lease_of(request: Request) -> Lease | None:
     """The right to carry the request out, if it came under a key."""
     found: Lease | None = getattr(request.state, "lease", None)
     return found
+
+
+def tells_of(request: Request, sessions: Iterable[str]) -> None:
+    """Say which sessions the answer tells of: it is not kept if one of them is deleted meanwhile. Those that it names are known."""
+    request.state.about = frozenset(sessions)
 
 
 def takes_key(endpoint: Callable[..., Any]) -> bool:
@@ -165,7 +170,7 @@ async def _once(request: KeyedRequest, received: Request, act: Callable[[], Awai
         await _settle(answers.forget(request, found) if refused and found.first else answers.give_up(request, found))
         raise
     if response.status_code < 300:
-        await _settle(answers.keep(request, found, _kept(response)))
+        await _settle(answers.keep(request, found, _kept(response, received)))
     else:
         await _settle(answers.forget(request, found))
     return response
@@ -207,6 +212,7 @@ def _as_response(result: Any, received: Request) -> Response:
     return Response(to_json(result), status or 200, media_type="application/json")
 
 
-def _kept(response: Response) -> Answer:
+def _kept(response: Response, received: Request) -> Answer:
     headers = {name: value for name, value in response.headers.items() if name != "content-length"}
-    return Answer(response.status_code, headers, _SHOWN_ONCE.sub(b"(shown once)", bytes(response.body)))
+    body = _SHOWN_ONCE.sub(b"(shown once)", bytes(response.body))
+    return Answer(response.status_code, headers, body, getattr(received.state, "about", frozenset()))

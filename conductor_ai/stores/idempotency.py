@@ -43,6 +43,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    about: frozenset[str] = frozenset()
+    """Sessions that it may tell of without naming them."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Answers:
     async def keep(self, request: KeyedRequest, claimed: Claimed, answer: Answer) -> None:
         """Store the answer, unless another attempt has taken over meanwhile, or it tells of a session that was deleted since it
         was made: then the same request may be tried again at once."""
-        told = [text.decode() for text in set(_SESSION.findall(answer.body))]
+        told = [*answer.about.union(text.decode() for text in _SESSION.findall(answer.body))]
         async with self._database.transaction() as connection:
             # A deletion that is under way is waited for, and one that begins now waits: it takes the answer along.
             await connection.execute(

@@ -168,6 +168,38 @@ async def test_an_answer_under_way_is_not_kept(api: Api, database: Database, mon
     assert (replayed.headers["idempotency-replayed"], replayed.content) == ("true", again.content)
 
 
+async def test_a_refused_decision_under_way_is_not_kept(
+    api: Api, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused item of a batch says who had decided, and does not name its session, which is deleted meanwhile: nothing of it is
+    kept. What a repeat then keeps is the id that it was sent, and that there is nothing of that id."""
+    session_id = await api.start()
+    approval = await api.hand.ask(session_id)
+    await api.decide(approval)
+    item = {"approval_id": approval["id"], "decision": "deny", "arguments_sha256": approval["arguments_sha256"]}
+    headers = {"Idempotency-Key": new_id("x")}
+    keep = api.deps.answers.keep
+
+    async def keep_late(*given: Any) -> None:
+        await api.hand.finish(session_id)
+        assert (await deleted(api, session_id)).status_code == 204
+        await keep(*given)
+
+    monkeypatch.setattr(api.deps.answers, "keep", keep_late)
+    first = await api.post("/v1/approvals/decisions", {"decisions": [item]}, headers=headers)
+    monkeypatch.setattr(api.deps.answers, "keep", keep)
+    [refused] = first.json()["results"]
+    assert (refused["code"], "approved by" in refused["detail"], session_id in first.text) == (
+        "already_decided",
+        True,
+        False,
+    )
+    assert approval["id"].encode().hex() not in (await everything(database))["idempotency"]
+    again = await api.post("/v1/approvals/decisions", {"decisions": [item]}, headers=headers)
+    [gone] = again.json()["results"]
+    assert (gone["code"], gone["detail"]) == ("not_found", "There is no such approval.")
+
+
 async def test_an_answer_waits_for_a_deletion(api: Api, database: Database) -> None:
     """What is to be kept while a session of it is being deleted waits for that, and is then not kept."""
     session_id = await api.start()
