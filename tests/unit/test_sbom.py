@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
-from importlib.metadata import distribution
+from importlib.metadata import distribution, distributions
 
 from infra.docker.sbom import debian_components, document, python_component
 from infra.docs.source import ROOT
+from tests.fixtures_sbom import is_cyclonedx
 
 STATUS = """Package: libc6
 Status: install ok installed
@@ -46,3 +47,8 @@ def test_it_runs_alone() -> None:
     said = subprocess.run([sys.executable, "-I", script], capture_output=True, text=True, check=True).stdout
     names = {part["name"] for part in json.loads(said)["components"]}
     assert {"temporalio", "fastapi", "python"} <= names
+
+
+def test_it_is_cyclonedx() -> None:
+    """The required fields of CycloneDX 1.6, no other ones, and unique references, of Python and Debian packages alike."""
+    is_cyclonedx(document([python_component(one) for one in distributions()] + debian_components(STATUS, "debian-12")))
