@@ -70,8 +70,21 @@ def built_twice(wheels: Path | None, options: list[str], *, cached: bool) -> Ite
             ]
         yield TAGS
     finally:
-        for image in [*TAGS, *reversed(made)]:
-            subprocess.run(["docker", "rmi", image], capture_output=True, check=False)  # noqa: S607
+        remove(*TAGS)
+        # What has a tag by now is also somebody else's, who builds the same beside this.
+        remove(*[image for image in reversed(made) if said_of(image, "{{len .RepoTags}}") == "0"])
+
+
+def said_of(image: str, template: str) -> str:
+    """What the engine says of an image, or nothing if it is gone."""
+    command = ["docker", "image", "inspect", "--format", template, image]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def remove(*images: str) -> None:
+    """Remove these images, except what other ones are built upon, and those that are gone already."""
+    for image in images:
+        subprocess.run(["docker", "rmi", image], capture_output=True, check=False)  # noqa: S607
 
 
 def inspected(image: str) -> dict[str, Any]:
@@ -90,7 +103,7 @@ def layers(saved: Path) -> list[dict[str, dict[str, Any]]]:
             entries = {}
             with tarfile.open(fileobj=archive.extractfile(name), mode="r") as layer:
                 for entry in layer:
-                    data = layer.extractfile(entry)
+                    data = layer.extractfile(entry) if entry.isreg() else None
                     entries[entry.name] = {
                         "kind": entry.type,
                         "mode": oct(entry.mode),

@@ -10,7 +10,7 @@ from infra.docker.twice import context, differing
 
 
 def saved(path: Path, **changed: object) -> Path:
-    """An image as `docker save` writes it: one layer with one file."""
+    """An image as `docker save` writes it: one layer with one file, and a link to what a layer below would hold."""
     entry = tarfile.TarInfo("opt/file")
     contents = bytes(str(changed.pop("contents", "same")), "ascii")
     entry.size, entry.mtime = len(contents), 1
@@ -19,6 +19,9 @@ def saved(path: Path, **changed: object) -> Path:
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
         archive.addfile(entry, io.BytesIO(contents))
+        link = tarfile.TarInfo("opt/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/usr/bin/elsewhere"
+        archive.addfile(link)
     with tarfile.open(path, mode="w") as archive:
         for name, data in (("a/layer.tar", layer.getvalue()), ("manifest.json", b'[{"Layers": ["a/layer.tar"]}]')):
             part = tarfile.TarInfo(name)
