@@ -34,8 +34,9 @@ from conductor_ai.costs import cost_of
 from conductor_ai.digest import text_sha256
 from conductor_ai.errors import Code, Fenced, InvalidRequest, ModelFailure, Unavailable
 from conductor_ai.names import new_id
+from conductor_ai.stores.attempts import Attempt
 from conductor_ai.stores.hot import Hot
-from conductor_ai.stores.model_journal import Answer, Attempt, ModelJournal
+from conductor_ai.stores.model_journal import Answer, ModelJournal
 from conductor_ai.stores.transcript import Conversation, StoredCall
 from conductor_ai.text import clean_json, first_line
 
@@ -74,6 +75,16 @@ class ModelActivities:
         """See `ports.call_model`."""
         run_id = activity.info().workflow_run_id
         assert run_id is not None
+        try:
+            return await self._answered(request, run_id)
+        except Fenced:
+            # An earlier attempt may have stored the answer, which ended the session, and its completion was lost.
+            stored = await persist(lambda: self._journal.last(request.fence.session_id, run_id, request.call_no))
+            if stored is None:
+                raise
+            return self._outcome(request, stored, ())
+
+    async def _answered(self, request: ModelInput, run_id: str) -> ModelOutcome:
         gone: tuple[str, ...] = ()
         async with beating() as beat:
             if request.messages:
@@ -151,6 +162,7 @@ class ModelActivities:
                 reused=left_behind is not None,
                 claim=claim,
                 summary_of=None if request.compact is None else len(conversation.turns),
+                may_end=request.may_end,
             )
         )
 
@@ -274,6 +286,7 @@ class ModelActivities:
             context_share=context_share(request.model, read),
             summarised=None if request.compact is None else usable(reply),
             gone=gone,
+            ended=answer.ended,
         )
 
     def _ref(self, request: ModelInput, answer: Answer, call: StoredCall) -> CallRef:

@@ -26,10 +26,11 @@ from conductor_ai.contracts.tools import Category, Consequence, Facts, ToolSpec
 from conductor_ai.digest import arguments_sha256
 from conductor_ai.settings import Settings
 from conductor_ai.stores.access import Keys, Role
+from conductor_ai.stores.attempts import Attempt
 from conductor_ai.stores.call_journal import CallJournal
 from conductor_ai.stores.ending import Ending
 from conductor_ai.stores.hot import Hot
-from conductor_ai.stores.model_journal import Attempt, ModelJournal
+from conductor_ai.stores.model_journal import ModelJournal
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.tools import PublishedTool, Tools
 from conductor_ai.stores.transcript import StoredCall

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+import pytest
 from temporalio import workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
@@ -16,6 +17,8 @@ from conductor_ai.contracts.models import ModelReply, ModelRequest
 from conductor_ai.contracts.session import ModelOutcome, SessionInput, SessionResult
 from conductor_ai.contracts.status import Status
 from conductor_ai.names import new_id
+from conductor_ai.stores import model_journal
+from conductor_ai.stores.writing import Writer
 from conductor_ai.testing.scripted import Listener, ScriptedProvider
 from tests.rig import Rig
 from workflows.loop import AskModel
@@ -27,6 +30,15 @@ SAME = {
     Status.FAILED: WorkflowExecutionStatus.FAILED,
 }
 """What Temporal must say of a session that its row calls so."""
+
+
+def ends_by_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the activity `finish` write every end, as where something stands against ending with the answer."""
+
+    async def nothing_ends(_writer: Writer) -> None:
+        return None
+
+    monkeypatch.setattr(model_journal, "end_with_answer", nothing_ends)
 
 
 class Held(ScriptedProvider):

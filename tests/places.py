@@ -17,11 +17,12 @@ from conductor_ai.contracts.tools import Consequence, Facts
 from conductor_ai.contracts.views import SessionView
 from conductor_ai.digest import arguments_sha256
 from conductor_ai.names import new_id
+from conductor_ai.stores.attempts import Attempt
 from conductor_ai.stores.call_changes import Changes
 from conductor_ai.stores.call_journal import Asking, CallJournal
 from conductor_ai.stores.deciding import Intentions
 from conductor_ai.stores.ending import Ending
-from conductor_ai.stores.model_journal import Answer, Attempt, ModelJournal
+from conductor_ai.stores.model_journal import Answer, ModelJournal
 from conductor_ai.stores.postgres import Connection, Database
 from conductor_ai.stores.sessions import Message, NewSession, Sessions
 from conductor_ai.stores.snapshots import Snapshots

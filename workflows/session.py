@@ -72,6 +72,8 @@ class Session(Listening):
         """Where the session stands if nobody writes: set while only a message leads on."""
         self._answered: int | None = None
         """The call with whose answer it had ended then, if nobody had written."""
+        self._ended: FinishOutcome | None = None
+        """The end, if the last answer has brought it."""
         self._closing = self._over = False
         self._unrecorded: list[Change] = []
         self._recording = asyncio.Lock()
@@ -95,7 +97,7 @@ class Session(Listening):
                 end = End(StopReason.CANCELLED)
             except FailureError as error:
                 end = _failure(error)
-            outcome = await self._finish(end)
+            outcome = self._ended or await self._finish(end)
             if outcome.unread is None:
                 break
             # Somebody wrote before the end could be written, and may have been told that it will be read.
@@ -167,6 +169,8 @@ class Session(Listening):
                 continue
             if (end := await self._step()) is None:
                 continue
+            if self._ended is not None:
+                return end
             self._stand(end, closing=self._session.mode != "chat")
             if self._control.inbox and loop.reads_on(self._state, self._session, end):
                 continue
@@ -198,6 +202,8 @@ class Session(Listening):
                 only_messages, self._end = False, None
             self._said = outcome.said
             self._state, move = loop.after_answer(self._state, self._session, outcome)
+            if self._ended is not None:
+                move = End(self._ended.stop_reason)
         if isinstance(move, End):
             return move
         self._ran = tuple(call for call in move.calls if call.state is not None)
@@ -283,6 +289,7 @@ class Session(Listening):
                 messages=messages,
                 only_messages=only_messages and ask.compact is None,
                 compact=ask.compact,
+                may_end=self._session.mode != "chat" and ask.compact is None,
             ),
             start_to_close_timeout=MODEL_START_TO_CLOSE,
             schedule_to_close_timeout=MODEL_SCHEDULE_TO_CLOSE,
@@ -295,12 +302,18 @@ class Session(Listening):
         try:
             await workflow.wait_condition(lambda: asked.done() or self._control.interrupted)
         except asyncio.CancelledError:
-            await _stopped(asked)
+            self._note_end(await _stopped(asked))
             raise
         outcome = await asked if asked.done() else await _stopped(asked)
+        self._note_end(outcome)
         if outcome is not None:
             self._control.looked_for(messages, outcome.gone)
         return outcome
+
+    def _note_end(self, outcome: ModelOutcome | None) -> None:
+        """Whatever else has happened meanwhile: what is stored is the end."""
+        if outcome is not None and outcome.ended is not None:
+            self._ended, self._closing = outcome.ended, True
 
     async def _run_calls(self, calls: tuple[CallRef, ...]) -> None:
         """All calls at once. One that waits for a person does not hold up the others."""

@@ -153,6 +153,8 @@ class ModelInput(Contract):
     """True if there is nothing to answer but these messages: without any of them no model is asked."""
     compact: int | None = None
     """Set: summarise the conversation, its text halved so many times."""
+    may_end: bool = False
+    """True if a final answer ends the session. A message that nobody has read, or an accepted cancel, still keeps it from that."""
 
 
 class CallRef(Contract):
@@ -176,6 +178,19 @@ class CallRef(Contract):
     """Which time this call is asked."""
 
 
+class FinishOutcome(Contract):
+    """Output of `finish`: the end as it is stored, whoever wrote it, or what keeps the session from ending."""
+
+    status: Status
+    stop_reason: StopReason
+    steps: int = 0
+    cost_usd: Decimal = Decimal(0)
+    error_code: str | None = None
+    error_message: str | None = None
+    unread: str | None = None
+    """Set: nothing has ended, because nobody has read this message. It is the newest; whoever reads it reads older ones, too."""
+
+
 class ModelOutcome(Contract):
     """Output of `call_model`: what is stored, by reference."""
 
@@ -195,6 +210,8 @@ class ModelOutcome(Contract):
     """False if nothing was there to answer: the messages had been taken back, or answered before."""
     gone: tuple[str, ...] = ()
     """Messages that had been taken back."""
+    ended: FinishOutcome | None = None
+    """Set: the session is completed, usually with this answer. It is what `finish` would return."""
 
 
 class PrepareInput(Contract):
@@ -384,16 +401,3 @@ class FinishInput(Contract):
     """True if a message that nobody has read puts this end off."""
     answered: int | None = None
     """Set: the session would have ended with this call's answer but for a message. It does so, if none was answered since."""
-
-
-class FinishOutcome(Contract):
-    """Output of `finish`: the end as it is stored, whoever wrote it, or what keeps the session from ending."""
-
-    status: Status
-    stop_reason: StopReason
-    steps: int = 0
-    cost_usd: Decimal = Decimal(0)
-    error_code: str | None = None
-    error_message: str | None = None
-    unread: str | None = None
-    """Set: nothing has ended, because nobody has read this message. It is the newest; whoever reads it reads older ones, too."""

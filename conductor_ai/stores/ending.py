@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conductor_ai.contracts.base import Json
-from conductor_ai.contracts.models import Stop
+from conductor_ai.contracts.models import ModelReply, Stop
 from conductor_ai.contracts.session import FinishInput, FinishOutcome
 from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import ToolError, ToolResult
@@ -39,10 +39,28 @@ def status_of(reason: StopReason) -> Status:
             return Status.FAILED
 
 
+def is_final(reply: ModelReply) -> bool:
+    """Whether a reply is the answer that a run ends with."""
+    return reply.stop in (Stop.END, Stop.TOOL_CALLS, Stop.MAX_TOKENS) and not reply.calls
+
+
+async def end_with_answer(writer: Writer) -> FinishOutcome | None:
+    """Write the end in the transaction that has stored the final answer of a run.
+
+    None, and nothing is written, if `finish` has to look: a cancel was accepted, a message waits that leads on, or nobody knows
+    yet what became of a call.
+    """
+    if writer.row["cancel_requested_at"] is not None or await writer.connection.fetchval(
+        _STANDS_AGAINST, writer.session_id
+    ):
+        return None
+    return await end(writer, End(StopReason.FINAL_ANSWER))
+
+
 async def end(writer: Writer, wanted: End) -> FinishOutcome:
     """Write the end, or return the one that is stored. A cancel that was accepted wins over everything else."""
     if writer.ended:
-        return _stored(writer.row)
+        return stored_end(writer.row)
     if writer.row["cancel_requested_at"] is not None:
         wanted = End(StopReason.CANCELLED)
     connection = writer.connection
@@ -77,10 +95,11 @@ async def end(writer: Writer, wanted: End) -> FinishOutcome:
         {"status": status.value, "stop_reason": wanted.stop_reason.value, "error": error},
         dedupe="ended",
     )
-    return _stored(row)
+    return stored_end(row)
 
 
-def _stored(row: Any) -> FinishOutcome:
+def stored_end(row: Any) -> FinishOutcome:
+    """The end that the row of an ended session holds."""
     error = row["error"] or {}
     return FinishOutcome(
         status=Status(row["status"]),
@@ -90,6 +109,12 @@ def _stored(row: Any) -> FinishOutcome:
         error_code=error.get("code"),
         error_message=error.get("message"),
     )
+
+
+_STANDS_AGAINST = """
+    SELECT EXISTS (SELECT FROM conductor.messages WHERE session_id = $1 AND call_no IS NULL)
+      OR EXISTS (SELECT FROM conductor.tool_calls WHERE session_id = $1 AND state = 'outcome_unknown')
+"""
 
 
 async def _unread(writer: Writer, *, for_any_session: bool = False) -> list[str]:
@@ -203,7 +228,9 @@ class Ending:
     async def _ended(self, session_id: str) -> tuple[FinishOutcome, bool] | None:
         async with self._journal.database.connection() as connection:
             row = await connection.fetchrow("SELECT * FROM conductor.sessions WHERE id = $1", session_id)
-        return (_stored(row), row["cancel_requested_at"] is not None) if row and row["ended_at"] is not None else None
+        return (
+            (stored_end(row), row["cancel_requested_at"] is not None) if row and row["ended_at"] is not None else None
+        )
 
     async def force(self, session_id: str, wanted: End, *, expected_run: str | None) -> FinishOutcome | None:
         """End a session that Temporal ended, or never started, without us. None if its run changed meanwhile."""

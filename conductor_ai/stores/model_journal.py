@@ -3,14 +3,15 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from conductor_ai.compaction import usable
 from conductor_ai.contracts.base import JsonObject
 from conductor_ai.contracts.models import ModelReply, Stop, Usage
-from conductor_ai.contracts.session import FellBack, Fence, ModelInput, Tally
-from conductor_ai.contracts.status import CallState
+from conductor_ai.contracts.session import FellBack, Fence, FinishOutcome, ModelInput, Tally
+from conductor_ai.contracts.status import CallState, Status
 from conductor_ai.errors import Fenced
+from conductor_ai.stores.attempts import PAID, SPENT, Attempt, billed, paid, say_paid
+from conductor_ai.stores.ending import end_with_answer, is_final, stored_end
 from conductor_ai.stores.postgres import Connection
 from conductor_ai.stores.prefixes import Prefixes
 from conductor_ai.stores.transcript import (
@@ -43,6 +44,8 @@ class Answer:
     """By the session, this call included."""
     claimed: frozenset[str] = frozenset()
     """Calls that were claimed for the caller in the same transaction, and are its to run now."""
+    ended: FinishOutcome | None = None
+    """The end of the session, if it is completed: usually with this answer."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,6 @@ class Read:
     """Whether no answer had read one of them yet."""
     gone: tuple[str, ...]
     """Those that had been taken back."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What one attempt at a model call used, whatever became of it."""
-
-    call_no: int
-    step: int
-    attempt: int
-    model: str
-    outcome: str
-    usage: Usage
-    cost_usd: Decimal
 
 
 class ModelJournal:
@@ -155,6 +145,14 @@ class ModelJournal:
         """Give back what is remembered of a session that is over."""
         self._prefixes.forget(session_id)
 
+    async def last(self, session_id: str, run_id: str, call_no: int) -> Answer | None:
+        """The stored answer of a call of this run, if the session is completed: an earlier attempt may have stored both."""
+        async with self._journal.database.connection() as connection:
+            over = "SELECT true FROM conductor.sessions WHERE id = $1 AND run_id = $2 AND status = 'completed'"
+            if not await connection.fetchval(over, session_id, run_id):
+                return None
+            return await self._answer(connection, session_id, call_no)
+
     async def reusable(self, session_id: str, input_sha: str) -> Answer | None:
         """An answer to exactly this request that a reset left behind: it is paid already."""
         async with self._journal.database.connection() as connection:
@@ -172,7 +170,7 @@ class ModelJournal:
         """Store what an attempt cost. Never fenced."""
 
         async def change(writer: Writer) -> None:
-            await _paid(writer, run_id, attempt)
+            await paid(writer, run_id, attempt)
 
         await self._journal.write_unfenced(session_id, change)
 
@@ -221,7 +219,7 @@ class ModelJournal:
         """
 
         async def change(writer: Writer) -> None:
-            news = await _paid(writer, run_id, attempt)
+            news = await paid(writer, run_id, attempt)
             if not news or writer.row["last_call_no"] >= attempt.call_no:
                 return  # written before; or a late attempt, whose successor has the answer already
             body = {
@@ -254,6 +252,7 @@ class ModelJournal:
         reused: bool = False,
         claim: frozenset[str] = frozenset(),
         summary_of: int | None = None,
+        may_end: bool = False,
     ) -> Answer:
         """Store attempt, answer and calls in one transaction. Returns what is stored, which may be an earlier answer.
 
@@ -262,6 +261,8 @@ class ModelJournal:
 
         `claim`: ids of calls that the caller will run at once. They are stored as claimed, unless somebody else's answer
         is the stored one or a cancel was accepted; `Answer.claimed` says which may really be run.
+
+        `may_end`: if it is a final answer, and nothing stands against that, it ends the session in the same transaction.
 
         Raises:
             Fenced: only the attempt was stored.
@@ -279,7 +280,7 @@ class ModelJournal:
                 attempt.attempt,
                 attempt.step,
                 attempt.model,
-                *_billed(attempt),
+                *billed(attempt),
                 not reused,
                 input_sha,
                 counts,
@@ -292,7 +293,7 @@ class ModelJournal:
             )
             assert inserted is not None
             if inserted["paid"]:
-                _say_paid(writer, run_id, attempt)
+                say_paid(writer, run_id, attempt)
             if inserted["generation"] is not None:
                 if reused:
                     stored_calls = await self._taken_over(writer, attempt, calls, inserted["generation"])
@@ -326,6 +327,7 @@ class ModelJournal:
                             "attempt": BESIDE_THE_ANSWER,
                         },
                     )
+                final = may_end and summary_of is None and is_final(reply)
                 return Answer(
                     reply,
                     stored_calls,
@@ -334,6 +336,7 @@ class ModelJournal:
                     org_id=writer.row["org_id"],
                     spent_usd=inserted["spent"],
                     claimed=claimed,
+                    ended=await end_with_answer(writer) if final else None,
                 )
             stored = await self._answer(writer.connection, fence.session_id, attempt.call_no)
             assert stored is not None
@@ -366,7 +369,7 @@ class ModelJournal:
         connection: Connection, session_id: str, call_no: int, *, generation: int | None = None
     ) -> Answer | None:
         row = await connection.fetchrow(
-            "SELECT m.generation, m.answer, s.org_id, s.cost_usd AS spent, (SELECT coalesce(sum(a.cost_usd), 0) FROM "
+            "SELECT m.generation, m.answer, s.org_id, s.status, s.stop_reason, s.steps, s.error, s.cost_usd, (SELECT coalesce(sum(a.cost_usd), 0) FROM "
             "conductor.model_attempts a WHERE a.session_id = $1 AND a.call_no = $2) AS cost FROM conductor.model_calls m "
             "JOIN conductor.sessions s ON s.id = m.session_id WHERE m.session_id = $1 AND m.call_no = $2 "
             "AND CASE WHEN $3::int IS NULL THEN NOT m.superseded ELSE m.generation = $3 END",
@@ -389,30 +392,13 @@ class ModelJournal:
             row["cost"],
             reply.usage,
             org_id=row["org_id"],
-            spent_usd=row["spent"],
+            spent_usd=row["cost_usd"],
+            ended=stored_end(row) if row["status"] == Status.COMPLETED else None,
         )
 
 
-_PAID = """
-    paid AS (
-      INSERT INTO conductor.model_attempts AS a (session_id, call_no, run_id, attempt, step, model, outcome,
-        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd)
-      SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 WHERE $13 ON CONFLICT DO NOTHING RETURNING a.*
-    )"""
-_SPENT = """
-    output_tokens = s.output_tokens + coalesce(paid.output_tokens, 0),
-    input_tokens = s.input_tokens + coalesce(paid.input_tokens + paid.cache_read_tokens + paid.cache_write_tokens, 0),
-    cache_read_tokens = s.cache_read_tokens + coalesce(paid.cache_read_tokens, 0),
-    cache_write_tokens = s.cache_write_tokens + coalesce(paid.cache_write_tokens, 0),
-    cost_usd = s.cost_usd + coalesce(paid.cost_usd, 0)"""
-
-_ATTEMPTED = f"""
-    WITH {_PAID}
-    UPDATE conductor.sessions s SET {_SPENT} FROM paid WHERE s.id = paid.session_id RETURNING true
-"""
-
 _ANSWERED = f"""
-    WITH {_PAID}, stored AS (
+    WITH {PAID}, stored AS (
       INSERT INTO conductor.model_calls AS m (session_id, call_no, generation, step, model, input_sha, counts, answer, attempts,
         latency_ms, started_at, purpose)
       SELECT $1, $2, (SELECT coalesce(max(generation), 0) + 1 FROM conductor.model_calls WHERE session_id = $1 AND call_no = $2),
@@ -428,7 +414,7 @@ _ANSWERED = f"""
         args_sha text, facts jsonb, state text, replayable boolean, result jsonb, claimed boolean)) WITH ORDINALITY
         AS c (call_id, provider_id, tool, arguments, args_sha, facts, state, replayable, result, claimed, number)
     )
-    UPDATE conductor.sessions s SET {_SPENT},
+    UPDATE conductor.sessions s SET {SPENT},
       retry = CASE WHEN stored.call_no IS NULL THEN s.retry END,
       last_call_no = coalesce(stored.call_no, s.last_call_no),
       steps = CASE WHEN stored.counts THEN greatest(s.steps, stored.step) ELSE s.steps END
@@ -439,12 +425,6 @@ _ANSWERED = f"""
         WHERE a.session_id = $1 AND a.call_no = $2) AS cost
 """
 """Attempt, answer and calls in one statement. No `generation`: another answer is stored already, and only the attempt was."""
-
-
-def _billed(attempt: Attempt) -> tuple[Any, ...]:
-    """What the attempt's row says of its use."""
-    usage = attempt.usage
-    return attempt.outcome, usage.input, usage.output, usage.cache_read, usage.cache_write, attempt.cost_usd
 
 
 def _state(call: StoredCall, claimed: frozenset[str]) -> CallState:
@@ -465,36 +445,3 @@ def _row(call: StoredCall, claimed: frozenset[str]) -> JsonObject:
         "result": None if call.result is None else clean_json(call.result.model_dump(mode="json")),
         "claimed": call.call_id in claimed,
     }
-
-
-async def _paid(writer: Writer, run_id: str, attempt: Attempt) -> bool:
-    """Store what an attempt used. False: it was stored before, and nothing is changed."""
-    inserted = await writer.connection.fetchval(
-        _ATTEMPTED,
-        writer.session_id,
-        attempt.call_no,
-        run_id,
-        attempt.attempt,
-        attempt.step,
-        attempt.model,
-        *_billed(attempt),
-        True,
-    )
-    if inserted:
-        _say_paid(writer, run_id, attempt)
-    return bool(inserted)
-
-
-def _say_paid(writer: Writer, run_id: str, attempt: Attempt) -> None:
-    usage = attempt.usage
-    writer.event(
-        "model.attempt",
-        {
-            "call_no": attempt.call_no,
-            "attempt": attempt.attempt,
-            "outcome": attempt.outcome,
-            "tokens": usage.model_dump(mode="json", exclude={"reported_cost_usd"}),
-            "cost_usd": str(attempt.cost_usd),
-        },
-        dedupe=f"attempt:{attempt.call_no}:{run_id}:{attempt.attempt}",
-    )

@@ -11,15 +11,18 @@ from temporalio.client import Client
 
 from activities.tools.base import Call
 from conductor_ai.contracts.models import ModelReply, ModelRequest
-from conductor_ai.contracts.session import FinishInput
+from conductor_ai.contracts.session import Fence, FinishInput
 from conductor_ai.contracts.status import Status
 from conductor_ai.contracts.tools import ToolResult
 from conductor_ai.stores.sessions import CancelVerdict
 from conductor_ai.testing.scripted import Listener
 from tests.fixtures_servers import wait_until
-from tests.gates import activity_worker, assert_agrees, workflow_worker
+from tests.gates import activity_worker, assert_agrees, ends_by_finish, workflow_worker
 from tests.rig import ORG, Rig, answer, calls, rig
 from tests.tools import FakeTool, Say
+
+Around = Callable[[str], Awaitable[None]]
+"""What happens around the write of a session's end, by its id."""
 
 POINTS = ("at once", "model 1", "tool", "model 2", "finishing", "finished")
 WAYS = ("api", "api", "temporal alone", "flag alone")
@@ -75,8 +78,16 @@ class Planned:
         """Nothing is held."""
 
 
+@pytest.fixture(params=["with the answer", "by finish"])
+def end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which activity writes the end."""
+    if request.param == "by finish":
+        ends_by_finish(monkeypatch)
+    return str(request.param)
+
+
 @pytest.mark.slow
-async def test_cancel_races_the_end(temporal: Client, store_url: str, task_queue: str) -> None:
+async def test_cancel_races_the_end(temporal: Client, store_url: str, task_queue: str, end: str) -> None:
     """40 cancels at many points: row and Temporal agree every time, and an accepted cancel is never `completed`."""
     plans = {f"session {number}": Plan(number) for number in range(40)}
     by_id: dict[str, Plan] = {}
@@ -87,7 +98,7 @@ async def test_cancel_races_the_end(temporal: Client, store_url: str, task_queue
 
     tool = FakeTool("web_fetch", at_tool)
     async with rig(temporal, store_url, task_queue, provider=Planned(plans), tools=[tool]) as r:
-        _hook_finish(r, by_id)
+        _hook_end(r, end, by_id)
 
         async def one(text: str, plan: Plan) -> str:
             session_id = await r.start(text)
@@ -112,17 +123,33 @@ async def test_cancel_races_the_end(temporal: Client, store_url: str, task_queue
     assert {CancelVerdict.ACCEPTED, CancelVerdict.ENDED} <= verdicts  # both sides of the race were met
 
 
-def _hook_finish(r: Rig, plans: dict[str, Plan]) -> None:
+def _around(r: Rig, end: str, before: Around, after: Around) -> None:
+    """Have something happen before and after the write of each session's end."""
+    journal, answered = r.parts.models._journal, r.parts.models._journal.answered
     ending, finish = r.parts.snapshot._ending, r.parts.snapshot._ending.finish
 
-    async def hooked(request: FinishInput, run_id: str) -> Any:
-        plan = plans[request.fence.session_id]
-        await plan.at("finishing")
-        outcome = await finish(request, run_id)
-        await plan.at("finished")
+    async def hooked_answer(fence: Fence, *given: Any, **named: Any) -> Any:
+        if named["reply"].calls:
+            return await answered(fence, *given, **named)
+        await before(fence.session_id)
+        outcome = await answered(fence, *given, **named)
+        await after(fence.session_id)
         return outcome
 
-    ending.finish = hooked  # type: ignore[method-assign]
+    async def hooked_finish(request: FinishInput, run_id: str) -> Any:
+        await before(request.fence.session_id)
+        outcome = await finish(request, run_id)
+        await after(request.fence.session_id)
+        return outcome
+
+    if end == "with the answer":
+        journal.answered = hooked_answer  # type: ignore[method-assign]
+    else:
+        ending.finish = hooked_finish  # type: ignore[method-assign]
+
+
+def _hook_end(r: Rig, end: str, plans: dict[str, Plan]) -> None:
+    _around(r, end, lambda found: plans[found].at("finishing"), lambda found: plans[found].at("finished"))
 
 
 async def _event_types(r: Rig, session_id: str) -> list[str]:
@@ -132,22 +159,24 @@ async def _event_types(r: Rig, session_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize("first", ["the end", "the cancel"])
-async def test_cancel_and_end_in_one_activation(temporal: Client, store_url: str, task_queue: str, first: str) -> None:
+async def test_cancel_and_end_in_one_activation(
+    temporal: Client, store_url: str, task_queue: str, first: str, end: str
+) -> None:
     """`completed` is written, then Temporal is asked to cancel, and the workflow learns of both at once: it completes.
 
-    The cancel is thrown into the first await after `finish`; natural code closes CANCELED there.
+    The cancel is thrown into the first await after the end; natural code closes CANCELED there.
     """
     written, go_on = asyncio.Event(), asyncio.Event()
+
+    async def at_once(_session_id: str) -> None:
+        return None
+
+    async def later(_session_id: str) -> None:
+        written.set()
+        await go_on.wait()
+
     async with rig(temporal, store_url, task_queue, replies=[answer()], run=False) as r:
-        finish = r.parts.snapshot._ending.finish
-
-        async def hooked(request: FinishInput, run_id: str) -> Any:
-            outcome = await finish(request, run_id)
-            written.set()
-            await go_on.wait()
-            return outcome
-
-        r.parts.snapshot._ending.finish = hooked  # type: ignore[method-assign]
+        _around(r, end, at_once, later)
         async with activity_worker(r):
             async with workflow_worker(r):
                 session_id = await r.start()
@@ -165,7 +194,7 @@ async def test_cancel_and_end_in_one_activation(temporal: Client, store_url: str
 
 
 async def _let_go(r: Rig, session_id: str, go_on: asyncio.Event) -> None:
-    """Let `finish` return, and wait until Temporal has written that down."""
+    """Let the activity return, and wait until Temporal has written that down."""
     handle = r.handle(session_id)
     before = await _completed(handle)
     go_on.set()

@@ -16,7 +16,7 @@ from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import Facts, ToolResult
 from conductor_ai.stores.sessions import CancelVerdict
 from tests.fixtures_servers import wait_until
-from tests.gates import Held, assert_agrees, temporal_status
+from tests.gates import Held, assert_agrees, ends_by_finish, temporal_status
 from tests.rig import ORG, Rig, answer, calls, rig
 from tests.tools import FakeTool, Say
 
@@ -125,8 +125,11 @@ async def test_a_ledger_that_cannot_be_asked(temporal: Client, store_url: str, t
     assert view.steps[0].actions[0].status is CallState.OUTCOME_UNKNOWN
 
 
-async def test_two_cancels_and_a_failing_finish(temporal: Client, store_url: str, task_queue: str) -> None:
+async def test_two_cancels_and_a_failing_finish(
+    temporal: Client, store_url: str, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The end is written although its first attempt fails and another cancel arrives in the middle of the second."""
+    ends_by_finish(monkeypatch)
     attempts: list[FinishInput] = []
     again, go_on = asyncio.Event(), asyncio.Event()
     provider = Held([answer()], at=1)

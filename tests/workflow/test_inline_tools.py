@@ -70,7 +70,7 @@ async def test_a_step_is_one_activity(temporal: Client, store_url: str, task_que
         page = (
             await r.handle(session_id).query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
         ).current_details
-    assert activities == ["call_model", "call_model", "finish"]
+    assert activities == ["call_model", "call_model"]
     assert [(a.status, a.observation) for a in view.steps[0].actions] == [
         (CallState.SUCCEEDED, "echo: a"),
         (CallState.SUCCEEDED, "echo: b"),
@@ -144,7 +144,7 @@ async def test_a_tool_that_is_away_gets_its_attempts(temporal: Client, store_url
         view = await r.ended(session_id)
         activities = await scheduled(r, session_id)
         kinds = [kind for _, kind in await Place(r.parts.database).events(session_id)]
-    assert activities == ["call_model", "run_tool", "call_model", "finish"]
+    assert activities == ["call_model", "run_tool", "call_model"]
     assert (attempts, view.steps[0].actions[0].observation) == ([0, 1], "back")
     assert kinds.count("tool.retrying") == 1
 

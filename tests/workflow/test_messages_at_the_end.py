@@ -20,7 +20,7 @@ from conductor_ai.stores.ending import Ending
 from conductor_ai.stores.model_journal import ModelJournal, Read
 from conductor_ai.stores.writing import Journal
 from tests.fixtures_servers import wait_until
-from tests.gates import Held
+from tests.gates import Held, ends_by_finish
 from tests.rig import ORG, Rig, answer, calls, rig
 from tests.tools import FakeTool
 from tests.workflow.test_conversation import heard, phase
@@ -47,6 +47,7 @@ class Gate:
             return outcome
 
         monkeypatch.setattr(Ending, "finish", finish)
+        ends_by_finish(monkeypatch)
 
 
 @pytest.fixture

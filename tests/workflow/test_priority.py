@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from temporalio.client import Client
 
 from activities.tools.base import Call
@@ -13,6 +14,7 @@ from conductor_ai.names import new_id
 from conductor_ai.stores.sessions import Message, NewSession
 from conductor_ai.testing import ScriptedProvider
 from tests.fixtures_servers import wait_until
+from tests.gates import ends_by_finish
 from tests.rig import Rig, answer, calls, rig
 from tests.tools import FakeTool, Say
 
@@ -28,9 +30,12 @@ async def start(r: Rig, org_id: str, tool: str) -> str:
     return source.session_id
 
 
-async def test_what_temporal_is_told(temporal: Client, store_url: str, task_queue: str) -> None:
+async def test_what_temporal_is_told(
+    temporal: Client, store_url: str, task_queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every run of the workflow has the organisation as its fairness key, also after it continued as new; what asks people,
     records and ends is ahead; and an activity that names nothing inherits what its workflow has."""
+    ends_by_finish(monkeypatch)
     asks = calls(("sql_query", {"text": "x"}))
     async with rig(temporal, store_url, task_queue, replies=[asks, answer()], tools=[FakeTool("sql_query")]) as r:
         org_id = new_id("org")
