@@ -111,7 +111,6 @@ async def test_only_the_run_itself_hears_of_its_end(place: Place) -> None:
 
 def test_store_and_workflow_agree_on_what_is_final() -> None:
     """Every way in which a reply can stop, with and without calls: the end is written exactly where the loop would write it."""
-    from conductor_ai.contracts.session import CallRef, Carried, ModelOutcome
 
     for stop in Stop:
         for proposed in ((), (CALL,)):
