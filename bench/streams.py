@@ -28,10 +28,11 @@ from conductor_ai.embedded.postgres import EmbeddedPostgres
 from conductor_ai.embedded.redis import EmbeddedRedis, find_server
 from conductor_ai.names import new_id
 from conductor_ai.stores.access import Keys, Role
+from conductor_ai.stores.attempts import Attempt
 from conductor_ai.stores.ending import Ending
 from conductor_ai.stores.hot import Hot, HotCopies
 from conductor_ai.stores.migrate import migrate
-from conductor_ai.stores.model_journal import Attempt, ModelJournal
+from conductor_ai.stores.model_journal import ModelJournal
 from conductor_ai.stores.postgres import Database
 from conductor_ai.stores.sessions import Message, NewSession, Sessions
 from conductor_ai.stores.snapshots import Snapshots
