@@ -6,6 +6,8 @@ from conductor_ai.stores.snapshots import Snapshots
 
 AT_ONCE = 2
 """Statements that are under way at the same time. More would bring no answer sooner, and each would carry fewer questions."""
+SLOW_SECONDS = 0.5
+"""A statement that takes longer is not waited for: its connection may be dead, as all that were idle may be."""
 MANY = 500
 """Questions that one statement carries at most."""
 
@@ -22,7 +24,8 @@ class Versions:
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
         self._asked: dict[Place, Answer] = {}
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: dict[asyncio.Task[None], bool] = {}
+        """Statements without their answer, and whether they are slow."""
 
     async def of(self, org_id: str, session_id: str) -> int | None:
         """The session's version, not older than this question; None if this organisation has no such session.
@@ -39,15 +42,22 @@ class Versions:
         return await asyncio.shield(answer)
 
     def _ask(self) -> None:
-        if not self._asked or len(self._under_way) >= AT_ONCE:
+        if not self._asked or sum(not slow for slow in self._under_way.values()) >= AT_ONCE:
             return
         asked = {place: self._asked.pop(place) for place in list(self._asked)[:MANY]}
         task = asyncio.create_task(self._answer(asked))
-        self._under_way.add(task)
-        task.add_done_callback(self._answered)
+        self._under_way[task] = False
+        slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._slow, task)
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+        def answered(task: asyncio.Task[None]) -> None:
+            slow.cancel()
+            del self._under_way[task]
+            self._ask()
+
+        task.add_done_callback(answered)
+
+    def _slow(self, task: asyncio.Task[None]) -> None:
+        self._under_way[task] = True
         self._ask()
 
     async def _answer(self, asked: dict[Place, Answer]) -> None:

@@ -104,6 +104,27 @@ async def test_who_gives_up_takes_nothing_from_others() -> None:
     assert await again == 1
 
 
+async def test_statements_that_hang_hold_up_nobody_else() -> None:
+    """The connections that were idle are dead, which shows after seconds only. Later questions are asked over others meanwhile."""
+    postgres = Postgres()
+    versions = Versions(cast("Snapshots", postgres))
+    hanging = [asyncio.create_task(versions.of("org", f"s{at}")) for at in range(AT_ONCE)]
+    await settled()
+    later = asyncio.create_task(versions.of("org", "a"))
+
+    async def sent() -> None:
+        while len(postgres.sent) == AT_ONCE:
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(sent(), 3)
+    postgres.sent[-1][1].set()
+    assert await asyncio.wait_for(later, 3) == 1
+    assert not any(task.done() for task in hanging)
+    for _, go_on in postgres.sent:
+        go_on.set()
+    assert await asyncio.gather(*hanging) == [1] * AT_ONCE
+
+
 def test_documents_are_bounded() -> None:
     """The ones used least go first, none that is too large or degraded is kept, and only the version that was asked for is given."""
     documents = Documents(most_bytes=1000)
