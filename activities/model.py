@@ -79,7 +79,8 @@ class ModelActivities:
             return await self._answered(request, run_id)
         except Fenced:
             # An earlier attempt may have stored the answer, which ended the session, and its completion was lost.
-            stored = await persist(lambda: self._journal.last(request.fence.session_id, run_id, request.call_no))
+            async with beating():
+                stored = await persist(lambda: self._journal.last(request.fence.session_id, run_id, request.call_no))
             if stored is None:
                 raise
             return self._outcome(request, stored, ())

@@ -35,7 +35,7 @@ SAME = {
 def ends_by_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the activity `finish` write every end, as where something stands against ending with the answer."""
 
-    async def nothing_ends(_writer: Writer) -> None:
+    async def nothing_ends(_writer: Writer, _call_no: int) -> None:
         return None
 
     monkeypatch.setattr(model_journal, "end_with_answer", nothing_ends)

@@ -44,14 +44,14 @@ def is_final(reply: ModelReply) -> bool:
     return reply.stop in (Stop.END, Stop.TOOL_CALLS, Stop.MAX_TOKENS) and not reply.calls
 
 
-async def end_with_answer(writer: Writer) -> FinishOutcome | None:
+async def end_with_answer(writer: Writer, call_no: int) -> FinishOutcome | None:
     """Write the end in the transaction that has stored the final answer of a run.
 
     None, and nothing is written, if `finish` has to look: a cancel was accepted, a message waits that leads on, or nobody knows
-    yet what became of a call.
+    yet what became of a call. Or the answer comes late: this call was given up, and the session has gone on to another one.
     """
     if writer.row["cancel_requested_at"] is not None or await writer.connection.fetchval(
-        _STANDS_AGAINST, writer.session_id
+        _STANDS_AGAINST, writer.session_id, call_no
     ):
         return None
     return await end(writer, End(StopReason.FINAL_ANSWER))
@@ -112,8 +112,10 @@ def stored_end(row: Any) -> FinishOutcome:
 
 
 _STANDS_AGAINST = """
-    SELECT EXISTS (SELECT FROM conductor.messages WHERE session_id = $1 AND call_no IS NULL)
-      OR EXISTS (SELECT FROM conductor.tool_calls WHERE session_id = $1 AND state = 'outcome_unknown')
+    SELECT EXISTS (SELECT FROM conductor.messages WHERE session_id = $1 AND (call_no IS NULL OR call_no > $2))
+      OR EXISTS (SELECT FROM conductor.model_calls WHERE session_id = $1 AND call_no > $2 AND NOT superseded)
+      OR EXISTS (SELECT FROM conductor.tool_calls WHERE session_id = $1
+        AND (state = 'outcome_unknown' OR state = 'executing' AND (facts ->> 'writes')::boolean))
 """
 
 

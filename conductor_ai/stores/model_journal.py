@@ -336,7 +336,7 @@ class ModelJournal:
                     org_id=writer.row["org_id"],
                     spent_usd=inserted["spent"],
                     claimed=claimed,
-                    ended=await end_with_answer(writer) if final else None,
+                    ended=await end_with_answer(writer, attempt.call_no) if final else None,
                 )
             stored = await self._answer(writer.connection, fence.session_id, attempt.call_no)
             assert stored is not None

@@ -84,6 +84,38 @@ async def test_what_stands_against_it(place: Place, what: str) -> None:
     assert not (await place.view(session_id)).status.ended
 
 
+async def test_a_late_answer_does_not_end_what_has_gone_on(place: Place) -> None:
+    """A call was given up, and the next one has read a message. Then the old one's worker comes back with a final answer."""
+    session_id = await place.session()
+    await place.answered(session_id, "run", 1, call(state=CallState.SUCCEEDED))
+    posted = await Controls(place.journal).post(ORG, session_id, "One more thing.", "ann", new_id("msg"))
+    fence = Fence(session_id=session_id, next_call_no=3)
+    await place.models.read_messages(fence, "run", 3, (posted.message_id,))
+    assert (await place.answered(session_id, "run", 2, may_end=True)).ended is None
+    said = ModelReply(stop=Stop.END, text="With the message.")
+    assert (await place.answered(session_id, "run", 3, may_end=True, reply=said)).ended is not None
+    assert (await place.view(session_id)).final_answer == "With the message."
+
+
+async def test_a_late_answer_does_not_end_what_is_at_work(place: Place) -> None:
+    """The next call is answered already, and its tools run. The old one's answer takes nothing from them."""
+    session_id = await place.session()
+    open_call = call()
+    await place.answered(session_id, "run", 2, open_call)
+    assert (await place.answered(session_id, "run", 1, may_end=True)).ended is None
+    assert await place.state_of(open_call) == "ready"
+
+
+async def test_a_write_under_way_is_looked_up_first(place: Place) -> None:
+    """A reset left a call behind that may have its effect still: `finish` asks the ledger, and the end is told with what that says."""
+    session_id = await place.session()
+    writes = call("sql_query", WRITES, CallState.EXECUTING)
+    await place.answered(session_id, "run", 1, writes)
+    place.current[session_id] = "next run"
+    assert (await place.answered(session_id, "next run", 1, may_end=True)).ended is None
+    assert await place.state_of(writes) == "executing"
+
+
 async def test_a_call_without_a_result_is_settled(place: Place) -> None:
     """Nothing stays open behind an end, as with `finish`."""
     session_id = await place.session()
