@@ -65,14 +65,20 @@ async def _limited(deps: Deps, caller: Caller) -> None:
         )
 
 
-async def _passed(request: Request) -> None:
+async def passed(request: Request) -> Caller:
+    """The caller, who may send this request about what it is about.
+
+    Raises:
+        Refused, NotFound, Unavailable: they may not, or that cannot be told.
+    """
     # One dependency and not one for each question: FastAPI takes longer to go from one to the next than they take to answer.
     deps, caller = deps_of(request), await authenticated(request)
     await _limited(deps, caller)
     await _scoped(request, deps, caller)
+    return caller
 
 
-GATE = (Depends(_passed),)
+GATE = (Depends(passed),)
 """The dependency of every router but the one for health."""
 
 

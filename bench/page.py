@@ -150,8 +150,8 @@ TARGETS = (
         "at least 1",
         lambda r: _quotient(r, ("polls", "per_second"), ("redis_polls", "per_second")),
         lambda v: v >= 1,
-        why="Each poll also checks who asks and what for, asks Postgres whether the copy in Redis is the newest, and validates that; the contender does none of it."
-        " One API process serves them here; more processes serve more.",
+        why="Each poll also checks who asks and what for, and asks Postgres for the session's version before it answers with what it has; the contender does "
+        "neither. One API process serves them here; more processes serve more.",
     ),
     Target(
         "a step visible to a long poll after the model's answer, p99",

@@ -314,3 +314,39 @@ async def test_a_list_is_read_from_its_place_on(api: Api, database: Database) ->
     assert "ROW(created_at, id) < ROW($4, $5)" in text
     assert "Sort" not in text
     assert "Filter" not in text
+
+
+@pytest.mark.parametrize(
+    "what", ["it", "another's", "none", "no id", "no key", "a wrong key", "not modified", "too much"]
+)
+async def test_a_poll_without_a_query_takes_no_other_way(api: Api, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short way of a plain poll: status, headers and body are those of the same question asked through FastAPI."""
+    session_id = await api.start()
+    await api.hand.step(session_id, text="Let me see.")
+    headers = api.as_(Role.VIEWER)
+    match what:
+        case "another's":
+            headers = (await api.other()).as_(Role.ADMIN)
+        case "none":
+            session_id = new_id("sess")
+        case "no id":
+            session_id = "sess_%00"
+        case "no key":
+            headers = {}
+        case "a wrong key":
+            headers = {"X-API-Key": f"ck_{'x' * 43}"}
+        case "not modified":
+            headers = {**headers, "If-None-Match": (await api.get(f"/v1/agents/{session_id}")).headers["etag"]}
+        case "too much":
+
+            async def wait(_org_id: str, _key_id: str) -> float:
+                return 7.5
+
+            monkeypatch.setattr(api.deps.limiter, "wait", wait)
+    headers |= {"X-Request-ID": "the-same-request"}
+    plain = await api.http.get(f"/v1/agents/{session_id}", headers=headers)
+    asked = await api.http.get(f"/v1/agents/{session_id}?steps=all", headers=headers)
+    expected = {"it": 200, "not modified": 304, "no key": 401, "a wrong key": 401, "too much": 429}
+    assert plain.status_code == asked.status_code == expected.get(what, 404)
+    assert plain.headers == asked.headers
+    assert plain.content == asked.content

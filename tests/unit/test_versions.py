@@ -126,20 +126,34 @@ async def test_statements_that_hang_hold_up_nobody_else() -> None:
 
 
 def test_documents_are_bounded() -> None:
-    """The ones used least go first, none that is too large or degraded is kept, and only the version that was asked for is given."""
+    """The oldest go first, none that is too large or degraded is kept, and only the version that was asked for is given."""
     documents = Documents(most_bytes=1000)
     for name in "abc":
         documents.put(("org", name), Document(1, b"x" * 400))
-        documents.get(("org", "a"), 1)
-    assert [documents.get(("org", name), 1) is not None for name in "abc"] == [True, False, True]
-    assert documents.get(("org", "a"), 2) is None
-    documents.put(("org", "a"), Document(2, b"y", degraded=True))
-    assert documents.get(("org", "a"), 2) is None
+    assert [documents.get(("org", name), 1) is not None for name in "abc"] == [False, True, True]
+    assert documents.get(("org", "b"), 2) is None
+    documents.put(("org", "b"), Document(2, b"y", degraded=True))
+    assert documents.get(("org", "b"), 2) is None
     for _ in range(3):
         documents.put(("org", "d"), Document(3, b"z" * 500))
     assert documents.get(("org", "c"), 1) is not None
     assert documents.get(("org", "d"), 3) is not None
-    assert Documents().get(("org", "d"), 3) is None
-    large = Documents()
-    large.put(("org", "e"), Document(1, b"x" * 1_000_001))
-    assert large.get(("org", "e"), 1) is None
+    documents.put(("org", "e"), Document(1, b"x" * 1_000_001))
+    assert documents.get(("org", "e"), 1) is None
+
+
+def test_documents_go_by_themselves() -> None:
+    """After a minute nothing is left of a document, whether anybody asks for it or for another one."""
+    now = [0.0]
+    documents = Documents(clock=lambda: now[0])
+    documents.put(("org", "a"), Document(1, b"x"))
+    now[0] = 30.0
+    documents.put(("org", "b"), Document(1, b"x"))
+    now[0] = 59.9
+    assert documents.get(("org", "a"), 1) is not None
+    now[0] = 60.0
+    assert documents.get(("org", "b"), 1) is not None
+    assert list(documents._kept) == [("org", "b")]
+    now[0] = 90.0
+    assert documents.get(("org", "a"), 1) is None
+    assert (documents._kept, documents._bytes) == ({}, 0)
