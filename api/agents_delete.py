@@ -35,6 +35,7 @@ async def delete_session(deps: Needs, caller: MayAdminister, session_id: str) ->
             by=caller.signature,
             copies=lambda: deps.hot.erase(caller.org_id, session_id),
         )
+    deps.reader.forget(caller.org_id, session_id)
     match verdict:
         case EraseVerdict.UNKNOWN:
             raise NotFound("There is no such session.")

@@ -59,6 +59,10 @@ class Reader:
         self._documents.put((org_id, session_id), document)
         return document
 
+    def forget(self, org_id: str, session_id: str) -> None:
+        """Keep nothing of a session that is deleted."""
+        self._documents.drop((org_id, session_id))
+
     async def read(self, org_id: str, session_id: str, *, at_least: int = 0) -> SessionView:
         """The session as it is. While Postgres is away: its copy, marked `degraded`, if that is `at_least` so new.
 

@@ -76,6 +76,15 @@ async def test_nothing_is_left(api: Api, database: Database, redis_url: str) -> 
     assert (await api.get("/v1/agents")).json()["data"] == []
 
 
+async def test_the_process_forgets_it_too(api: Api) -> None:
+    """What was kept to answer the next poll is gone with the session."""
+    session_id, _ = await eventful(api)
+    kept = api.deps.reader._documents._kept
+    assert CANARY.encode() in kept[api.org, session_id][1].json
+    assert (await deleted(api, session_id)).status_code == 204
+    assert (api.org, session_id) not in kept
+
+
 async def test_again_and_by_others(api: Api) -> None:
     """The same request again is 204 and changes nothing; another organisation's is the 404 of an id that never was, before
     and after; other roles may not."""
