@@ -416,7 +416,7 @@ _ANSWERED = f"""
     )
     UPDATE conductor.sessions s SET {SPENT},
       retry = CASE WHEN stored.call_no IS NULL THEN s.retry END,
-      last_call_no = coalesce(stored.call_no, s.last_call_no),
+      last_call_no = greatest(s.last_call_no, stored.call_no),
       steps = CASE WHEN stored.counts THEN greatest(s.steps, stored.step) ELSE s.steps END
     FROM (SELECT) AS always LEFT JOIN paid ON true LEFT JOIN stored ON true WHERE s.id = $1
     RETURNING stored.generation, s.cost_usd AS spent, paid.call_no IS NOT NULL AS paid,

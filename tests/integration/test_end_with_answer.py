@@ -7,7 +7,7 @@ from temporalio.client import Client
 
 from conductor_ai.contracts.models import ModelReply, ProposedCall, Stop
 from conductor_ai.contracts.session import CallRef, Carried, Fence, ModelOutcome
-from conductor_ai.contracts.status import CallState, Status, StopReason
+from conductor_ai.contracts.status import CallState, Phase, Status, StopReason
 from conductor_ai.names import new_id
 from conductor_ai.stores.controlling import Controls
 from conductor_ai.stores.ending import is_final
@@ -104,6 +104,7 @@ async def test_a_late_answer_does_not_end_what_is_at_work(place: Place) -> None:
     await place.answered(session_id, "run", 2, open_call)
     assert (await place.answered(session_id, "run", 1, may_end=True)).ended is None
     assert await place.state_of(open_call) == "ready"
+    assert (await place.view(session_id)).phase is Phase.CALLING_TOOL
 
 
 async def test_a_write_under_way_is_looked_up_first(place: Place) -> None:
