@@ -1,10 +1,11 @@
-"""The reconciler of every worker: sessions that Temporal ended, or never started, without us."""
+"""The reconciler of every worker: sessions that Temporal ended, or never started, without us; and those that are kept long enough."""
 
 import asyncio
 import logging
 
 from temporalio.client import WorkflowExecutionStatus
 
+from activities.retention import Retention
 from activities.tool import ToolActivities
 from conductor_ai.contracts.status import StopReason
 from conductor_ai.errors import Code, ConductorError, Unavailable
@@ -31,19 +32,28 @@ class Reconciler:
     """Compares the rows of open sessions with what Temporal says of them."""
 
     def __init__(
-        self, sessions: Sessions, ending: Ending, tools: ToolActivities, engine: Engine, seconds: float
+        self,
+        sessions: Sessions,
+        ending: Ending,
+        tools: ToolActivities,
+        engine: Engine,
+        seconds: float,
+        retention: Retention | None = None,
     ) -> None:
         self._sessions = sessions
         self._ending = ending
         self._tools = tools
         self._engine = engine
         self._seconds = seconds
+        self._retention = retention
 
     async def run(self) -> None:
         """Look every `seconds`, until cancelled. A round that fails is logged and repeated."""
         while True:
             try:
                 await self.round()
+                if self._retention is not None:
+                    await self._retention.round()
             except ConductorError as error:
                 log.warning("this round of reconciling was cut short: %s", error.message)
             except Exception:

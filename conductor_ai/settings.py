@@ -202,6 +202,8 @@ class Settings(BaseSettings):
     """Python modules with further tools made by `@tool`, separated by commas."""
     reconcile_seconds: float = Field(60, alias="CONDUCTOR_RECONCILE_SECONDS", gt=0)
     """How often a worker looks for sessions that Temporal ended, or never started, without us."""
+    retention_days: float | None = Field(None, alias="CONDUCTOR_RETENTION_DAYS", gt=0, le=36_500)
+    """Days after its end when a session is deleted, as by `DELETE /v1/agents/{session_id}`; unset: never."""
 
     # Tool: web_fetch
     web_ports: str = Field("80,443,8000-9000", alias="CONDUCTOR_WEB_PORTS")

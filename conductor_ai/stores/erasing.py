@@ -36,6 +36,20 @@ class Erasing:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def ended_before(self, days: float, *, limit: int) -> list[tuple[str, str]]:
+        """Organisation and id of sessions that ended so many days ago or earlier, from among the oldest, in any order.
+
+        Several processes that ask at once mostly get others first.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT org_id, id FROM (SELECT org_id, id FROM conductor.sessions "
+                "WHERE ended_at <= clock_timestamp() - make_interval(secs => $1) ORDER BY ended_at LIMIT $2) oldest ORDER BY random()",
+                days * 86_400,
+                limit,
+            )
+        return [(row["org_id"], row["id"]) for row in rows]
+
     async def erase(
         self, org_id: str, session_id: str, *, by: str, copies: Callable[[], Awaitable[bool]]
     ) -> EraseVerdict:

@@ -17,6 +17,7 @@ from activities.inline_tools import InlineTools
 from activities.model import ModelActivities
 from activities.providers.base import Factory
 from activities.reconcile import Reconciler
+from activities.retention import Retention
 from activities.sandbox.base import Sandbox
 from activities.sandbox.off import OffSandbox
 from activities.sandbox.reaper import reaping
@@ -30,6 +31,7 @@ from conductor_ai.settings import Settings
 from conductor_ai.stores.call_changes import Changes
 from conductor_ai.stores.call_journal import CallJournal
 from conductor_ai.stores.ending import Ending
+from conductor_ai.stores.erasing import Erasing
 from conductor_ai.stores.hot import Hot, HotCopies
 from conductor_ai.stores.model_journal import ModelJournal
 from conductor_ai.stores.postgres import Database
@@ -116,7 +118,14 @@ async def worker_parts(
             models=models,
             tools=tools,
             snapshot=SnapshotActivities(changes, ending, tools, engine),
-            reconciler=Reconciler(Sessions(journal), ending, tools, engine, settings.reconcile_seconds),
+            reconciler=Reconciler(
+                Sessions(journal),
+                ending,
+                tools,
+                engine,
+                settings.reconcile_seconds,
+                None if settings.retention_days is None else Retention(Erasing(database), hot, settings.retention_days),
+            ),
             published=Tools(database),
         )
 
