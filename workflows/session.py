@@ -439,7 +439,7 @@ class Session(Listening):
     # What Temporal's UI shows
 
     def show(self, doing: str) -> None:
-        waiting = self._ledger.waiting
+        waiting = {} if self._over else self._ledger.waiting
         workflow.set_current_details(
             details(
                 self._session,

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowExecutionStatus
 
 import workflows
 from activities.tools.base import Call, NotExecuted
+from conductor_ai import names
 from conductor_ai.contracts.session import FinishInput, FinishOutcome
 from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import Facts, ToolResult
@@ -84,6 +86,25 @@ async def test_a_cancel_while_people_are_asked(temporal: Client, store_url: str,
     assert closed.status == "cancelled"
     assert [a.status for a in view.steps[0].actions] == [CallState.ABANDONED, CallState.SUCCEEDED]
     assert ask.runs == []
+
+
+async def test_a_cancelled_session_asks_nobody(temporal: Client, store_url: str, task_queue: str) -> None:
+    """A session that was cancelled while a call waited is not found among those that wait, and its page asks for nothing."""
+    ask = calls(("sql_query", {"text": "q"}))
+    async with rig(temporal, store_url, task_queue, replies=[ask], tools=[FakeTool("sql_query")]) as r:
+        session_id = await r.start()
+        await r.pending(session_id)
+        handle = temporal.get_workflow_handle(session_id)
+        assert (await handle.describe()).typed_search_attributes.get(names.NEEDS_APPROVAL) is True
+        await cancel(r, session_id)
+        await r.ended(session_id)
+        await assert_agrees(r, session_id)
+        described = await handle.describe()
+        shown = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    assert described.typed_search_attributes.get(names.STATUS) == "cancelled"
+    assert described.typed_search_attributes.get(names.NEEDS_APPROVAL) is False
+    assert "**cancelled**" in shown.current_details
+    assert "decision" not in shown.current_details
 
 
 async def test_what_a_cancelled_write_did_is_found_out(temporal: Client, store_url: str, task_queue: str) -> None:
