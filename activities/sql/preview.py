@@ -90,7 +90,8 @@ async def _estimate(connection: Connection, verdict: Verdict, params: Sequence[A
         return f"not available: {elsewhere}"
     plan = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {prepared.text}", *prepared.values))[0]["Plan"]
     below = plan["Plans"][0] if plan.get("Operation") and plan.get("Plans") else plan
-    return f"about {int(below['Plan Rows'])} rows, cost {plan['Total Cost']:.0f}"
+    rows = int(below["Plan Rows"])
+    return f"about {rows} row{'' if rows == 1 else 's'}, cost {plan['Total Cost']:.0f}"
 
 
 async def _try(connection: Connection, verdict: Verdict, params: Sequence[Any], limits: Limits) -> Trial:

@@ -158,7 +158,7 @@ def show_approval(out: Console, approval: ApprovalView, now: datetime) -> None:
             line(f"        {more}")
     if approval.thought:
         line(f"  The model's thought: {wording.on_one_line(approval.thought, 400)}", "dim")
-    line(f"  Asked by the rule {visible(approval.rule)}; {wording.until(approval.expires_at, now)}.", "dim")
+    line(f'  Asked by the rule "{visible(approval.rule)}"; {wording.until(approval.expires_at, now)}.', "dim")
     line(f"  {approval.id}, arguments {approval.arguments_sha256[:12]}…", "dim")
 
 
@@ -177,7 +177,7 @@ def show_end(out: Console, code: ExitCode, session: SessionView, link: str | Non
     if not session.status.ended and session.waiting_for:
         line(f"  {visible(session.waiting_for)}")
     line(
-        f"  {session.step_count} steps · tokens {wording.tokens(session.input_tokens, session.output_tokens)} · "
+        f"  {wording.steps(session.step_count)} · tokens {wording.tokens(session.input_tokens, session.output_tokens)} · "
         f"{wording.money(session.total_cost_usd)}"
     )
     line(f"  Session {session.session_id}")

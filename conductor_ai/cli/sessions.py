@@ -35,7 +35,7 @@ async def list_sessions(settings: Settings, *, status: Status | None, limit: int
             f"{each.status.value:9}",
             wording.moment(each.created_at),
             visible(each.model),
-            f"{each.step_count} steps",
+            wording.steps(each.step_count),
             wording.money(each.total_cost_usd),
             *(() if each.status.ended else (each.phase.value,)),
         )

@@ -37,6 +37,11 @@ def tokens(input_: int, output: int) -> str:
     return f"{input_:,} in, {output:,} out"
 
 
+def steps(count: int) -> str:
+    """How many steps a session has."""
+    return "1 step" if count == 1 else f"{count} steps"
+
+
 def moment(at: datetime | None) -> str:
     """A point in time, in the reader's own zone."""
     return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -28,7 +28,7 @@ async def test_a_read_shows_tables_columns_and_the_estimate(sql_target: SqlTarge
     assert shown(found, "statement") == "SELECT"
     assert shown(found, "tables") == "customers"
     assert set(shown(found, "columns").split(", ")) == {"name", "id"}
-    assert shown(found, "estimate").startswith("about 1 rows")
+    assert shown(found, "estimate").startswith("about 1 row, ")
 
 
 async def test_an_update_shows_the_exact_rows_before_and_after(

@@ -52,10 +52,14 @@ def conductor(fake: FakeConductor | None, *arguments: str, **env: str) -> Result
 
 def test_sessions_are_listed_and_shown(fake: FakeConductor) -> None:
     """A list for people, the same for programs, and one session with its steps and what it waits for."""
-    assert SESSION in conductor(fake, "sessions", "list").stdout
+    listed = conductor(fake, "sessions", "list").stdout
+    assert SESSION in listed
+    assert "  1 step  " in listed
     assert json.loads(conductor(fake, "sessions", "list", "--json").stdout)["data"][0]["session_id"] == SESSION
     shown = conductor(fake, "sessions", "show", SESSION)
     assert "Step 1" in shown.stdout
+    assert "  1 step · tokens" in shown.stdout
+    assert 'Asked by the rule "' in shown.stdout
     assert "conductor approvals approve appr_of_call_1" in shown.stdout
     assert json.loads(conductor(fake, "sessions", "show", SESSION, "--json").stdout)["session_id"] == SESSION
 
