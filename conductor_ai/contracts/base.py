@@ -25,3 +25,13 @@ class Contract(BaseModel):
     """A frozen value that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Payload(Contract):
+    """A contract between our own processes, through Temporal or the store, which need not be of the same version.
+
+    What a newer one says beyond what this one knows is left out, so that a worker can be rolled back while sessions go on. A field that
+    must not be overlooked needs worker versions.
+    """
+
+    model_config = ConfigDict(extra="ignore")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from conductor_ai.contracts.base import Contract
+from conductor_ai.contracts.base import Contract, Payload
 
 
 class PauseKind(StrEnum):
@@ -20,7 +20,7 @@ class PauseKind(StrEnum):
     """The model keeps proposing a call that was denied."""
 
 
-class Pause(Contract):
+class Pause(Payload):
     """A pause that is in force."""
 
     kind: PauseKind
@@ -30,7 +30,7 @@ class Pause(Contract):
     """Who asked for it; None if nobody did."""
 
 
-class Limits(Contract):
+class Limits(Payload):
     """What a session may spend. None: as much as it takes."""
 
     max_cost_usd: Decimal | None = None
@@ -92,7 +92,7 @@ class ControlKind(StrEnum):
     """This server takes such requests from the API alone."""
 
 
-class ControlAnswer(Contract):
+class ControlAnswer(Payload):
     """The answer to a pause, resume, budget or message."""
 
     kind: ControlKind

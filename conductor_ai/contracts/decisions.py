@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from conductor_ai.contracts.base import Contract, UtcTime
+from conductor_ai.contracts.base import Contract, Payload, UtcTime
 
 DecisionKind = Literal["approve", "deny", "edit", "answer"]
 """`edit` changes the arguments, never the tool, and puts the call to the policy again; `answer` gives the result."""
@@ -36,7 +36,7 @@ class DecisionRequest(Contract):
     """For the record, and for the model when the call is denied."""
 
 
-class Decision(Contract):
+class Decision(Payload):
     """A decision that was accepted."""
 
     call_id: str
@@ -68,7 +68,7 @@ class VerdictKind(StrEnum):
     CLOSED = "closed"
 
 
-class Verdict(Contract):
+class Verdict(Payload):
     """The answer to a decision."""
 
     kind: VerdictKind

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from conductor_ai.contracts.base import Contract, Json, JsonObject
+from conductor_ai.contracts.base import Contract, Json, JsonObject, Payload
 from conductor_ai.contracts.tools import ToolSpec
 
 
@@ -30,7 +30,7 @@ class Stop(StrEnum):
     """A complete answer that does not fit the session's `output_schema`: one repair turn follows."""
 
 
-class Usage(Contract):
+class Usage(Payload):
     """Tokens of one attempt. `input` counts only what was neither read from nor written to the cache."""
 
     input: int = 0
@@ -51,7 +51,7 @@ class Usage(Contract):
         )
 
 
-class ProposedCall(Contract):
+class ProposedCall(Payload):
     """A tool call as the model wrote it. Nothing of it is trusted or validated yet."""
 
     provider_id: str
@@ -115,7 +115,7 @@ class ModelRequest(Contract):
     """JSON Schema (draft 2020-12) of the answer. A provider asks for it by whatever means it has; we check the answer."""
 
 
-class ModelReply(Contract):
+class ModelReply(Payload):
     """One complete reply of a provider."""
 
     stop: Stop

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from conductor_ai.contracts.base import Contract
+from conductor_ai.contracts.base import Payload
 
 EXPIRY_MIN_SECONDS = 1
 EXPIRY_MAX_SECONDS = 90 * 86_400
@@ -29,7 +29,7 @@ class OnExpiry(StrEnum):
     """The session fails."""
 
 
-class Ruling(Contract):
+class Ruling(Payload):
     """The answer of the policy, and the rule that gave it."""
 
     effect: Effect

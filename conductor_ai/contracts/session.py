@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from conductor_ai.contracts.base import Contract, UtcTime
+from conductor_ai.contracts.base import Payload, UtcTime
 from conductor_ai.contracts.control import Limits, Pause
 from conductor_ai.contracts.decisions import Decision
 from conductor_ai.contracts.models import Stop
@@ -14,7 +14,7 @@ from conductor_ai.contracts.status import CallState, Status, StopReason
 from conductor_ai.contracts.tools import Facts, Queue
 
 
-class Tally(Contract):
+class Tally(Payload):
     """Tokens and money spent so far."""
 
     input_tokens: int = 0
@@ -29,7 +29,7 @@ class Tally(Contract):
         )
 
 
-class Carried(Contract):
+class Carried(Payload):
     """All state of a session that outlives one run of its workflow."""
 
     clock: int = 0
@@ -70,7 +70,7 @@ class Carried(Contract):
     """Steps there were when the last message of a chat was read: each turn has `max_steps` of its own."""
 
 
-class SessionInput(Contract):
+class SessionInput(Payload):
     """The input of the session workflow."""
 
     session_id: str
@@ -99,7 +99,7 @@ class SessionInput(Contract):
     carried: Carried = Carried()
 
 
-class SessionResult(Contract):
+class SessionResult(Payload):
     """What the workflow returns. The content is in the store."""
 
     session_id: str
@@ -109,7 +109,7 @@ class SessionResult(Contract):
     cost_usd: Decimal
 
 
-class Fence(Contract):
+class Fence(Payload):
     """Names the place of a writer in its session. The run's id comes from Temporal, never from an argument."""
 
     session_id: str
@@ -117,7 +117,7 @@ class Fence(Contract):
     """The first model call that this run has not scheduled yet (for a model call: its own number)."""
 
 
-class FellBack(Contract):
+class FellBack(Payload):
     """A model that was given up."""
 
     model: str
@@ -125,7 +125,7 @@ class FellBack(Contract):
     """A word of the closed set of provider errors, for example `overloaded`."""
 
 
-class ModelFailed(Contract):
+class ModelFailed(Payload):
     """Why a model call failed for good: the details of the activity's failure."""
 
     code: str | None = None
@@ -135,7 +135,7 @@ class ModelFailed(Contract):
     """What all its attempts used."""
 
 
-class ModelInput(Contract):
+class ModelInput(Payload):
     """Input of the activity `call_model`."""
 
     fence: Fence
@@ -157,7 +157,7 @@ class ModelInput(Contract):
     """True if a final answer ends the session. A message that nobody has read, or an accepted cancel, still keeps it from that."""
 
 
-class CallRef(Contract):
+class CallRef(Payload):
     """One tool call, by reference: enough for the policy and for a person to recognise it."""
 
     call_id: str
@@ -178,7 +178,7 @@ class CallRef(Contract):
     """Which time this call is asked."""
 
 
-class FinishOutcome(Contract):
+class FinishOutcome(Payload):
     """Output of `finish`: the end as it is stored, whoever wrote it, or what keeps the session from ending."""
 
     status: Status
@@ -191,7 +191,7 @@ class FinishOutcome(Contract):
     """Set: nothing has ended, because nobody has read this message. It is the newest; whoever reads it reads older ones, too."""
 
 
-class ModelOutcome(Contract):
+class ModelOutcome(Payload):
     """Output of `call_model`: what is stored, by reference."""
 
     stop: Stop
@@ -214,7 +214,7 @@ class ModelOutcome(Contract):
     """Set: the session is completed, usually with this answer. It is what `finish` would return."""
 
 
-class PrepareInput(Contract):
+class PrepareInput(Payload):
     """Input of `prepare_call`: gate the call now, look up its consequence, show it to the people who decide."""
 
     fence: Fence
@@ -227,7 +227,7 @@ class PrepareInput(Contract):
     """The policy rule that asked."""
 
 
-class Prepared(Contract):
+class Prepared(Payload):
     """Output of `prepare_call`."""
 
     state: Literal["pending", "decided", "settled", "moved"]
@@ -242,7 +242,7 @@ class Prepared(Contract):
     """With `moved`: the call as it is now."""
 
 
-class ToolInput(Contract):
+class ToolInput(Payload):
     """Input of `run_tool`."""
 
     fence: Fence
@@ -254,7 +254,7 @@ class ToolInput(Contract):
     """The approval, for a call that had to be asked."""
 
 
-class ReviseInput(Contract):
+class ReviseInput(Payload):
     """Input of `revise_call`: give a call the arguments that a person wrote."""
 
     fence: Fence
@@ -262,7 +262,7 @@ class ReviseInput(Contract):
     decision: Decision
 
 
-class ToolOutcome(Contract):
+class ToolOutcome(Payload):
     """Output of `run_tool`: the state of the call. Its result is in the store."""
 
     call_id: str
@@ -275,14 +275,14 @@ class ToolOutcome(Contract):
     bytes: int = 0
 
 
-class CallDenied(Contract):
+class CallDenied(Payload):
     """A person said no."""
 
     change: Literal["denied"] = "denied"
     decision: Decision
 
 
-class CallDeniedAgain(Contract):
+class CallDeniedAgain(Payload):
     """The same call was denied before: nobody is asked again."""
 
     change: Literal["denied_again"] = "denied_again"
@@ -291,14 +291,14 @@ class CallDeniedAgain(Contract):
     """How often it has been proposed now."""
 
 
-class CallAnswered(Contract):
+class CallAnswered(Payload):
     """A person gave the result in the tool's place."""
 
     change: Literal["answered"] = "answered"
     decision: Decision
 
 
-class CallExpired(Contract):
+class CallExpired(Payload):
     """Nobody decided in time."""
 
     change: Literal["expired"] = "expired"
@@ -308,7 +308,7 @@ class CallExpired(Contract):
     """True if that counts as a denial."""
 
 
-class CallBlocked(Contract):
+class CallBlocked(Payload):
     """The policy refuses the call."""
 
     change: Literal["blocked"] = "blocked"
@@ -316,7 +316,7 @@ class CallBlocked(Contract):
     rule: str
 
 
-class CallFailed(Contract):
+class CallFailed(Payload):
     """The infrastructure of the tool stayed away through all attempts."""
 
     change: Literal["failed"] = "failed"
@@ -326,21 +326,21 @@ class CallFailed(Contract):
     """The approval, if there was one: the call may have failed before its claim could write it."""
 
 
-class CallInterrupted(Contract):
+class CallInterrupted(Payload):
     """Somebody wrote a message instead of deciding."""
 
     change: Literal["interrupted"] = "interrupted"
     call_id: str
 
 
-class SessionPaused(Contract):
+class SessionPaused(Payload):
     """The session stands still between two steps."""
 
     change: Literal["paused"] = "paused"
     pause: Pause
 
 
-class SessionResumed(Contract):
+class SessionResumed(Payload):
     """It goes on."""
 
     change: Literal["resumed"] = "resumed"
@@ -348,7 +348,7 @@ class SessionResumed(Contract):
     """As they are now."""
 
 
-class LimitsChanged(Contract):
+class LimitsChanged(Payload):
     """Somebody changed what the session may spend."""
 
     change: Literal["limits_changed"] = "limits_changed"
@@ -357,7 +357,7 @@ class LimitsChanged(Contract):
     by: str
 
 
-class InputAwaited(Contract):
+class InputAwaited(Payload):
     """A chat has answered and waits for the next message."""
 
     change: Literal["input_awaited"] = "input_awaited"
@@ -372,7 +372,7 @@ Change = Annotated[
 ]
 
 
-class RecordInput(Contract):
+class RecordInput(Payload):
     """Input of `record`: changes that no model or tool activity writes."""
 
     fence: Fence
@@ -380,14 +380,14 @@ class RecordInput(Contract):
     changes: tuple[Change, ...]
 
 
-class RecordOutcome(Contract):
+class RecordOutcome(Payload):
     """Output of `record`."""
 
     applied: bool
     """False if a later change was there already: then nothing was changed."""
 
 
-class FinishInput(Contract):
+class FinishInput(Payload):
     """Input of `finish`. Scalars only, so that the end can always be written."""
 
     fence: Fence

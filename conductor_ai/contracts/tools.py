@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from conductor_ai.contracts.base import Contract, Json, JsonObject
+from conductor_ai.contracts.base import Contract, Json, JsonObject, Payload
 
 
 class Category(StrEnum):
@@ -32,7 +32,7 @@ class SqlClass(StrEnum):
     REFUSED = "refused"
 
 
-class Facts(Contract):
+class Facts(Payload):
     """What the approval policy may know of a call. Computed without side effects from validated arguments."""
 
     writes: bool = False
@@ -61,7 +61,7 @@ class ToolSpec(Contract):
     """What a person should know of this installation of the tool, for example which sandbox is in force."""
 
 
-class ToolError(Contract):
+class ToolError(Payload):
     """A failure that the model can act on."""
 
     code: str
@@ -70,7 +70,7 @@ class ToolError(Contract):
     """A sentence for the model."""
 
 
-class ToolResult(Contract):
+class ToolResult(Payload):
     """The answer of a tool. Untrusted data: it becomes a tool result for the model and nothing else."""
 
     ok: bool
@@ -86,14 +86,14 @@ class ToolResult(Contract):
     """True if nothing was done because the effect would not have been the approved one: people are asked once more."""
 
 
-class Column(Contract):
+class Column(Payload):
     """One line of evidence that a person sees before deciding."""
 
     label: str
     value: str
 
 
-class Consequence(Contract):
+class Consequence(Payload):
     """What a person who decides is shown beside the call itself."""
 
     summary: str

@@ -269,6 +269,9 @@ class ModelJournal:
         """
 
         async def change(writer: Writer) -> Answer:
+            if writer.row["run_id"] == run_id and writer.row["last_call_no"] > attempt.call_no:
+                # It was given up, perhaps in a worker that Temporal had lost, and the session went on without it.
+                raise Fenced("A later model call of this session has its answer; this one was given up before.")
             counts = summary_of is None and counts_as_step(reply.stop, has_calls=bool(reply.calls))
             purpose = "answer" if summary_of is None else "summary" if usable(reply) else "no_summary"
             claimed = claim if writer.row["cancel_requested_at"] is None and not reused else frozenset()

@@ -8,6 +8,7 @@ from temporalio.client import Client
 from conductor_ai.contracts.models import ModelReply, ProposedCall, Stop
 from conductor_ai.contracts.session import CallRef, Carried, Fence, ModelOutcome
 from conductor_ai.contracts.status import CallState, Phase, Status, StopReason
+from conductor_ai.errors import Fenced
 from conductor_ai.names import new_id
 from conductor_ai.stores.controlling import Controls
 from conductor_ai.stores.ending import is_final
@@ -98,13 +99,17 @@ async def test_a_late_answer_does_not_end_what_has_gone_on(place: Place) -> None
 
 
 async def test_a_late_answer_does_not_end_what_is_at_work(place: Place) -> None:
-    """The next call is answered already, and its tools run. The old one's answer takes nothing from them."""
+    """The next call is answered already, and its tools run. The old one's answer is paid, and no part of the conversation."""
     session_id = await place.session()
     open_call = call()
     await place.answered(session_id, "run", 2, open_call)
-    assert (await place.answered(session_id, "run", 1, may_end=True)).ended is None
+    with pytest.raises(Fenced, match="given up"):
+        await place.answered(session_id, "run", 1, may_end=True)
     assert await place.state_of(open_call) == "ready"
-    assert (await place.view(session_id)).phase is Phase.CALLING_TOOL
+    view = await place.view(session_id)
+    assert view.phase is Phase.CALLING_TOOL
+    assert [step.step_number for step in view.steps] == [2]
+    assert view.total_cost_usd == 0.02
 
 
 async def test_a_write_under_way_is_looked_up_first(place: Place) -> None:
