@@ -249,12 +249,12 @@ class Sessions:
         await self._journal.write_unfenced(session_id, change)
 
     async def open_sessions(self, *, older_than_seconds: float, limit: int = 200) -> list[OpenSession]:
-        """Sessions that have not ended and were not touched for a while, oldest first."""
+        """Sessions that have not ended and were not touched for a while, those that were not looked at for longest first."""
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 "SELECT id, org_id, run_id, start_state, keyed, cancel_requested_at, input FROM conductor.sessions "
                 "WHERE ended_at IS NULL AND updated_at < clock_timestamp() - make_interval(secs => $1) "
-                "ORDER BY reconciled_at NULLS FIRST, updated_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+                "ORDER BY reconciled_at NULLS FIRST, created_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
                 older_than_seconds,
                 limit,
             )
