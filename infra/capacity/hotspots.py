@@ -6,13 +6,13 @@ from infra.capacity.simulate import Found, Station, simulate
 ROUTE = (
     *("partition", "worker", "shard"),
     *("partition", "worker", "shard", "shard"),
-    *("postgres",) * 6,
+    *("postgres",) * 3,
 )
-"""A step as it was measured: a workflow task and an activity handed out and worked on, 3 writes of Temporal, 6 transactions of ours."""
+"""A step as it was measured: a workflow task and an activity handed out and worked on, 3 writes of Temporal, 3 transactions of ours."""
 
 
 def stations(
-    *, shards: int, partitions: int, workers: int, primaries: int, worker_ms: float = 6.3
+    *, shards: int, partitions: int, workers: int, primaries: int, worker_ms: float = 4.0
 ) -> tuple[Station, ...]:
     """Those of the route."""
     bears = Assumed()
@@ -33,12 +33,12 @@ def found(steps: float, *, sessions: int = 50_000, **sizes: int) -> Found:
 CASES: tuple[tuple[float, dict[str, int]], ...] = (
     (50, {"shards": 1, "partitions": 1, "workers": 2, "primaries": 1}),
     (200, {"shards": 1, "partitions": 1, "workers": 8, "primaries": 1}),
-    (1_000, {"shards": 4, "partitions": 4, "workers": 26, "primaries": 1}),
-    (1_000, {"shards": 32, "partitions": 1, "workers": 26, "primaries": 1}),
-    (1_000, {"shards": 32, "partitions": 5, "workers": 26, "primaries": 1}),
-    (10_000, {"shards": 256, "partitions": 41, "workers": 253, "primaries": 1}),
-    (10_000, {"shards": 256, "partitions": 41, "workers": 253, "primaries": 9}),
-    (10_000, {"shards": 1_024, "partitions": 41, "workers": 253, "primaries": 9}),
+    (1_000, {"shards": 4, "partitions": 4, "workers": 17, "primaries": 1}),
+    (1_000, {"shards": 32, "partitions": 1, "workers": 17, "primaries": 1}),
+    (1_000, {"shards": 32, "partitions": 5, "workers": 17, "primaries": 1}),
+    (10_000, {"shards": 256, "partitions": 41, "workers": 163, "primaries": 1}),
+    (10_000, {"shards": 256, "partitions": 41, "workers": 163, "primaries": 4}),
+    (10_000, {"shards": 1_024, "partitions": 41, "workers": 163, "primaries": 4}),
 )
 """The sizes of the model, and sizes around them that are too small in one place."""
 

@@ -192,7 +192,7 @@ def _machine() -> tuple[float, float]:
     return sum(fields), sum(fields) - fields[3] - fields[4]
 
 
-async def measure(*, steps: int = 30, rounds: int = 3, waiting: int = 100) -> Measured:
+async def measure(*, steps: int = 30, rounds: int = 3, waiting: int = 500) -> Measured:
     """One run of all of it, about a minute. Medians of the rounds, which alternate between one session and many."""
     async with _bench() as bench:
         await bench.steps(10, 2)  # warm

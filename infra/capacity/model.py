@@ -64,7 +64,7 @@ class Assumed:
     """A session's copy in Redis; it lives for an hour after its last change."""
     stream_clients: int = 2_000
     """Open event streams of one API process."""
-    polls: float = 500.0
+    polls: float = 1_000.0
     """Answers a second of one API process."""
     reconciled: int = 200
     """Open sessions that one worker asks Temporal about in each round of a minute."""
