@@ -31,7 +31,7 @@ class Document:
 class Documents:
     """The documents that were made last. Which version is the present one is never taken from here.
 
-    None stays for longer than a minute: what was deleted leaves the memory of every process by itself.
+    What is older than a minute goes with the next question, whatever that is about: so does what was deleted by another process.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,6 +49,7 @@ class Documents:
 
     def put(self, place: Place, document: Document) -> None:
         """Keep a document in the place of the one before."""
+        self._age()
         self.drop(place)
         if document.degraded or len(document.json) > LARGEST_BYTES:
             return

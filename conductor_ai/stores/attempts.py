@@ -41,31 +41,35 @@ _ATTEMPTED = f"""
 """
 
 
-def billed(attempt: Attempt) -> tuple[Any, ...]:
-    """What the attempt's row says of its use."""
+def values_of(session_id: str, run_id: str, attempt: Attempt) -> tuple[Any, ...]:
+    """What `PAID` takes as $1 to $12."""
     usage = attempt.usage
-    return attempt.outcome, usage.input, usage.output, usage.cache_read, usage.cache_write, attempt.cost_usd
-
-
-async def paid(writer: Writer, run_id: str, attempt: Attempt) -> bool:
-    """Store what an attempt used. False: it was stored before, and nothing is changed."""
-    inserted = await writer.connection.fetchval(
-        _ATTEMPTED,
-        writer.session_id,
+    return (
+        session_id,
         attempt.call_no,
         run_id,
         attempt.attempt,
         attempt.step,
         attempt.model,
-        *billed(attempt),
-        True,
+        attempt.outcome,
+        usage.input,
+        usage.output,
+        usage.cache_read,
+        usage.cache_write,
+        attempt.cost_usd,
     )
+
+
+async def paid(writer: Writer, run_id: str, attempt: Attempt) -> bool:
+    """Store what an attempt used. False: it was stored before, and nothing is changed."""
+    inserted = await writer.connection.fetchval(_ATTEMPTED, *values_of(writer.session_id, run_id, attempt), True)
     if inserted:
         say_paid(writer, run_id, attempt)
     return bool(inserted)
 
 
 def say_paid(writer: Writer, run_id: str, attempt: Attempt) -> None:
+    """Append the event of an attempt that was stored."""
     usage = attempt.usage
     writer.event(
         "model.attempt",

@@ -10,7 +10,7 @@ from conductor_ai.contracts.models import ModelReply, Stop, Usage
 from conductor_ai.contracts.session import FellBack, Fence, FinishOutcome, ModelInput, Tally
 from conductor_ai.contracts.status import CallState, Status
 from conductor_ai.errors import Fenced
-from conductor_ai.stores.attempts import PAID, SPENT, Attempt, billed, paid, say_paid
+from conductor_ai.stores.attempts import PAID, SPENT, Attempt, paid, say_paid, values_of
 from conductor_ai.stores.ending import end_with_answer, is_final, stored_end
 from conductor_ai.stores.postgres import Connection
 from conductor_ai.stores.prefixes import Prefixes
@@ -277,13 +277,7 @@ class ModelJournal:
             claimed = claim if writer.row["cancel_requested_at"] is None and not reused else frozenset()
             inserted = await writer.connection.fetchrow(
                 _ANSWERED,
-                writer.session_id,
-                attempt.call_no,
-                run_id,
-                attempt.attempt,
-                attempt.step,
-                attempt.model,
-                *billed(attempt),
+                *values_of(writer.session_id, run_id, attempt),
                 not reused,
                 input_sha,
                 counts,

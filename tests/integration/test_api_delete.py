@@ -147,6 +147,19 @@ async def test_kept_answers_of_batches_go_too(api: Api, database: Database) -> N
     assert [text for text in ("said here", session_id, approval["id"]) if text.encode().hex() in kept] == []
 
 
+def deleted_meanwhile(api: Api, session_id: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Have the session deleted just before an answer is kept. Returns what keeps answers otherwise."""
+    keep = api.deps.answers.keep
+
+    async def keep_late(*given: Any) -> None:
+        await api.hand.finish(session_id)
+        assert (await deleted(api, session_id)).status_code == 204
+        await keep(*given)
+
+    monkeypatch.setattr(api.deps.answers, "keep", keep_late)
+    return keep
+
+
 async def test_an_answer_under_way_is_not_kept(api: Api, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that has its answer when a session of it is deleted keeps nothing of it; a repeat is carried out again."""
     session_id, other = await api.start(), await api.start()
@@ -156,14 +169,7 @@ async def test_an_answer_under_way_is_not_kept(api: Api, database: Database, mon
         for each in approvals
     ]
     headers = {"Idempotency-Key": new_id("x")}
-    keep = api.deps.answers.keep
-
-    async def keep_late(*given: Any) -> None:
-        await api.hand.finish(session_id)
-        assert (await deleted(api, session_id)).status_code == 204
-        await keep(*given)
-
-    monkeypatch.setattr(api.deps.answers, "keep", keep_late)
+    keep = deleted_meanwhile(api, session_id, monkeypatch)
     first = await api.post("/v1/approvals/decisions", {"decisions": items}, headers=headers)
     monkeypatch.setattr(api.deps.answers, "keep", keep)
     assert [each["status"] for each in first.json()["results"]] == [200, 200]
@@ -187,14 +193,7 @@ async def test_a_refused_decision_under_way_is_not_kept(
     await api.decide(approval)
     item = {"approval_id": approval["id"], "decision": "deny", "arguments_sha256": approval["arguments_sha256"]}
     headers = {"Idempotency-Key": new_id("x")}
-    keep = api.deps.answers.keep
-
-    async def keep_late(*given: Any) -> None:
-        await api.hand.finish(session_id)
-        assert (await deleted(api, session_id)).status_code == 204
-        await keep(*given)
-
-    monkeypatch.setattr(api.deps.answers, "keep", keep_late)
+    keep = deleted_meanwhile(api, session_id, monkeypatch)
     first = await api.post("/v1/approvals/decisions", {"decisions": [item]}, headers=headers)
     monkeypatch.setattr(api.deps.answers, "keep", keep)
     [refused] = first.json()["results"]

@@ -71,14 +71,20 @@ async def test_a_long_session_reads_only_what_is_new(place: Place, monkeypatch: 
     assert sum(read) == 9
 
 
-async def test_a_run_goes_on_with_what_the_one_before_remembered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After continue-as-new a process reads what is new and no more, and it is what one that reads everything sees."""
+async def five_steps(place: Place) -> str:
+    """A session whose first five steps this process has seen."""
     session_id = await place.session()
     for call_no in range(1, 6):
         await asked(place.models, session_id, call_no)
         stored = call()
         await place.answered(session_id, "run", call_no, stored)
         await ran(place, session_id, stored, f"result {call_no}")
+    return session_id
+
+
+async def test_a_run_goes_on_with_what_the_one_before_remembered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After continue-as-new a process reads what is new and no more, and it is what one that reads everything sees."""
+    session_id = await five_steps(place)
     import conductor_ai.stores.transcript as module
 
     opened = 0
@@ -100,12 +106,7 @@ async def test_a_run_goes_on_with_what_the_one_before_remembered(place: Place, m
 async def test_nothing_long_is_read_under_the_lock(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that remembers nothing, of a run that holds the session: it reads while somebody else has the row locked. Of a
     run that takes the session over: it has read the conversation before it locks the row, and reads only what is new then."""
-    session_id = await place.session()
-    for call_no in range(1, 6):
-        await asked(place.models, session_id, call_no)
-        stored = call()
-        await place.answered(session_id, "run", call_no, stored)
-        await ran(place, session_id, stored, f"result {call_no}")
+    session_id = await five_steps(place)
     async with place.database.transaction() as connection:
         await connection.execute("SELECT FROM conductor.sessions WHERE id = $1 FOR NO KEY UPDATE", session_id)
         fresh = await asyncio.wait_for(asked(ModelJournal(place.journal), session_id, 6), 3)

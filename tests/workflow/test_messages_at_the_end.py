@@ -68,6 +68,16 @@ async def post(controls: Controls, session_id: str, text: str) -> Posted:
     return await controls.post(ORG, session_id, text, "ann", names.new_id("msg"))
 
 
+async def put_off_by_nothing(gate: Gate, controls: Controls, session_id: str) -> None:
+    """A message puts the end off and is taken back before the workflow hears of that."""
+    await asyncio.wait_for(gate.before.wait(), 20)
+    posted = await post(controls, session_id, "too late")
+    gate.write.set()
+    await asyncio.wait_for(gate.after.wait(), 20)
+    assert await controls.withdraw(posted)
+    gate.answer.set()
+
+
 async def signalled(r: Rig, posted: Posted) -> None:
     """Leave its notice with Temporal, as the API does when no worker takes the update, and see the workflow handle it."""
     notice = MessageNotice(message_id=posted.message_id)
@@ -201,12 +211,7 @@ async def test_a_message_that_is_taken_back_meanwhile_leaves_the_end_as_it_was(
     """Nobody could be told of it, so it was taken back after it had put the end off: the model is not asked about nothing."""
     async with running(temporal, store_url, task_queue, answer("the answer")) as (r, controls):
         session_id = await r.start("first")
-        await asyncio.wait_for(gate.before.wait(), 20)
-        posted = await post(controls, session_id, "too late")
-        gate.write.set()
-        await asyncio.wait_for(gate.after.wait(), 20)
-        assert await controls.withdraw(posted)
-        gate.answer.set()
+        await put_off_by_nothing(gate, controls, session_id)
         view = await r.ended(session_id)
     assert heard(r) == [["first"]]
     assert (view.status, view.final_answer, len(view.steps)) == (Status.COMPLETED, "the answer", 1)
@@ -286,12 +291,7 @@ async def test_where_a_session_stands_is_not_lost_by_continue_as_new(
     async with running(temporal, store_url, task_queue, answer("the answer")) as (r, controls):
         session_id = await r.start("first", continue_as_new_steps=1)
         first = await r.engine.current_run(session_id)
-        await asyncio.wait_for(gate.before.wait(), 20)
-        posted = await post(controls, session_id, "too late")
-        gate.write.set()
-        await asyncio.wait_for(gate.after.wait(), 20)
-        assert await controls.withdraw(posted)
-        gate.answer.set()
+        await put_off_by_nothing(gate, controls, session_id)
         view = await r.ended(session_id)
         assert await r.engine.current_run(session_id) == first
     assert heard(r) == [["first"]]
