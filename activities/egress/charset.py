@@ -52,7 +52,7 @@ def decode(body: bytes, *, declared: str | None, html: bool, complete: bool) -> 
     for charset in candidates:
         try:
             return codecs.getincrementaldecoder(charset)("strict").decode(body, final=complete)
-        except UnicodeDecodeError:
+        except UnicodeError:  # also: utf-16 and utf-32 without their byte order mark
             continue
     text = _damaged(body, candidates[0])
     return text if text.count("\ufffd") * _FEW <= len(text) else body.decode("latin-1")

@@ -91,3 +91,9 @@ def test_content_type_is_read_leniently(header: str, parts: tuple[str, str | Non
 def test_any_bytes_are_read(body: bytes, declared: str, html: bool, complete: bool) -> None:
     """Proves that decoding is total and never gives what cannot be stored as UTF-8."""
     decode(body, declared=declared, html=html, complete=complete).encode()
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32"])
+def test_a_charset_that_wants_a_byte_order_mark(charset: str) -> None:
+    """A body that declares one of these and has no mark is read by the next charset that makes sense of it."""
+    assert decode(b"plain words.", declared=charset, html=False, complete=True) == "plain words."
